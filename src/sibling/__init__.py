@@ -1,0 +1,94 @@
+"""Sibling turns a small labelled data set into a larger, realistic one, and proves whether that helps.
+
+    import sibling
+    sibling.enlarge("photos/", "photos-larger/", minutes=5)
+
+or stage by stage: read -> fit -> sample -> curate -> evaluate -> write. Importing this package
+imports neither torch nor anything else that is slow; a name is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .curate import curate
+    from .dataset import Dataset
+    from .enlarge import enlarge
+    from .errors import SiblingError
+    from .evaluate import evaluate
+    from .example import example
+    from .fit import fit
+    from .read import read
+    from .report import report
+    from .sample import sample
+    from .snapshot import Snapshot
+    from .types import Evaluation, Record, Score, Verdict
+    from .verify import verify
+    from .write import write
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Dataset": "dataset",
+    "Evaluation": "types",
+    "Record": "types",
+    "Score": "types",
+    "SiblingError": "errors",
+    "Snapshot": "snapshot",
+    "Verdict": "types",
+    "curate": "curate",
+    "enlarge": "enlarge",
+    "evaluate": "evaluate",
+    "example": "example",
+    "fit": "fit",
+    "read": "read",
+    "report": "report",
+    "sample": "sample",
+    "verify": "verify",
+    "write": "write",
+}
+
+__all__ = [
+    "Dataset",
+    "Evaluation",
+    "Record",
+    "Score",
+    "SiblingError",
+    "Snapshot",
+    "Verdict",
+    "curate",
+    "enlarge",
+    "evaluate",
+    "example",
+    "fit",
+    "read",
+    "report",
+    "sample",
+    "verify",
+    "write",
+]
+
+
+class _Package(ModuleType):
+    """A verb and its file share a name; `sibling.read` is always the verb, whatever was imported before."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PLACES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'sibling' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

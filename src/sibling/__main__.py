@@ -1,0 +1,5 @@
+"""`python -m sibling`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,128 @@
+"""What each sub-command does: call its verb and print the outcome. The options are the verb's own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from cyclopts import Parameter
+
+from . import errors
+from .models import MODELS
+from .registry import names
+
+__all__ = ["curate", "enlarge", "evaluate", "example", "fit", "models", "read", "report", "sample", "verify", "write"]
+
+
+def _json_object(type_: Any, tokens: Any) -> dict[str, Any]:
+    text = tokens[0].value
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{text!r} is not a JSON object like '{{\"latent\": 16}}'")
+    return value
+
+
+def _command(verb: Callable[..., Any], then: Callable[[Any, dict[str, Any]], int | None]) -> Callable[..., Any]:
+    """A command with the signature of a Python verb, places on disk instead of objects in memory."""
+    hints = get_type_hints(verb)
+    parameters = []
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if name == "like":
+            continue
+        hint: Any = hints[name]
+        text = str(hint)
+        if "Path" in text:
+            hint = Path | None if "None" in text else Path
+        elif name == "want":
+            hint = str | None
+        elif name == "arguments":
+            hint = Annotated[dict[str, Any] | None, Parameter(converter=_json_object, n_tokens=1, accepts_keys=False)]
+        parameters.append(parameter.replace(annotation=hint))
+
+    @functools.wraps(verb)
+    def command(*args: Any, **kwargs: Any) -> int | None:
+        bound = signature.bind(*args, **kwargs)
+        return then(verb(*bound.args, **bound.kwargs), dict(bound.arguments))
+
+    signature = inspect.Signature(parameters)
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _verb(name: str, then: Callable[[Any, dict[str, Any]], int | None]) -> Any:
+    import importlib
+
+    return _command(getattr(importlib.import_module(f"sibling.{name}"), name), then)
+
+
+def _after_enlarge(evaluation: Any, arguments: dict[str, Any]) -> None:
+    from .report import report as make_report
+
+    print(evaluation.verdict.sentence)
+    print(f"data set  {arguments['out']}")
+    print(f"report    {make_report(evaluation.folder.parent)}")
+
+
+def _after_read(data: Any, arguments: dict[str, Any]) -> None:
+    from .read import describe
+
+    print("\n".join(describe(data)))
+
+
+def _after_evaluate(evaluation: Any, arguments: dict[str, Any]) -> None:
+    for score in evaluation.scores:
+        print(f"{score.name:<18} {score.value:>9.4f}  [{score.low:.4f}, {score.high:.4f}]  floor {score.floor:.4f}  {score.space}")
+    for name, arm in evaluation.verdict.arms.items():
+        print(f"{name:<18} {arm['mean']:>9.1%}  worst class {arm['worst_class']:.1%}")
+    for note in evaluation.notes:
+        print(note)
+    print(evaluation.verdict.sentence)
+
+
+def _after_verify(wrong: list[str], arguments: dict[str, Any]) -> int:
+    for sentence in wrong:
+        print(sentence)
+    print(f"{arguments['folder']}: " + ("sound" if not wrong else f"{len(wrong)} faults"))
+    return errors.BadInput.exit_code if wrong else 0
+
+
+def models() -> None:
+    """List the models with their arguments."""
+    from .registry import lookup
+
+    for name in names(MODELS, "sibling.models"):
+        kind = lookup(MODELS, "sibling.models", name)
+        print(f"{name:<12} {(kind.__doc__ or '').strip().splitlines()[0]}")
+        for argument, value in kind().arguments().items():
+            print(f"    {argument:<14} {value}")
+
+
+_AFTER: dict[str, Callable[[Any, dict[str, Any]], int | None]] = {
+    "enlarge": _after_enlarge,
+    "read": _after_read,
+    "fit": lambda snapshot, _: print(f"run  {snapshot.folder}  snapshot {snapshot.name}"),
+    "sample": lambda made, _: print(made),
+    "curate": lambda kept, _: print(kept),
+    "evaluate": _after_evaluate,
+    "write": lambda out, _: print(f"data set  {out}"),
+    "verify": _after_verify,
+    "report": lambda path, _: print(f"report    {path}"),
+    "example": lambda out, _: print(f"pictures  {out}"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Each command is made when it is asked for, so that one does not import what another needs."""
+    if name not in _AFTER:
+        raise AttributeError(name)
+    return _verb(name, _AFTER[name])
+
+

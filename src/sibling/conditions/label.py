@@ -1,0 +1,83 @@
+"""y is a class: one name of a known set, told to the model as a one-hot vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from ..registry import suggest
+from ..types import Cond
+
+__all__ = ["Label"]
+
+
+class Label:
+    """A class name.
+
+    classes  the known names, sorted (numbers as numbers); K = len(classes)
+    counts   how often each was seen: what `draw` follows
+    """
+
+    name = "label"
+    channels = 0
+
+    def __init__(self, classes: Sequence[str] = (), counts: Sequence[int] = ()) -> None:
+        self.classes = list(classes)
+        self.counts = list(counts) or [1] * len(self.classes)
+        self._index = {name: number for number, name in enumerate(self.classes)}
+
+    @property
+    def width(self) -> int:
+        """K, the number of classes."""
+        return len(self.classes)
+
+    def fit(self, y: Sequence[Any]) -> Label:
+        """A Label that knows the class names of y and their counts."""
+        names, counts = np.unique([str(value) for value in y], return_counts=True)
+        order = sorted(range(len(names)), key=lambda i: _natural(str(names[i])))
+        return Label([str(names[i]) for i in order], [int(counts[i]) for i in order])
+
+    def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
+        """One-hot vectors (N, K). Raises UsageError for an unknown class."""
+        rows = torch.tensor([self.index(value) for value in y], dtype=torch.long)
+        vec = torch.nn.functional.one_hot(rows, self.width).float()  # (N, K)
+        return Cond(vec, torch.zeros(len(rows), 0, *spatial))
+
+    def index(self, value: Any) -> int:
+        """The number of a class. Raises UsageError with the nearest known name."""
+        try:
+            return self._index[str(value)]
+        except KeyError:
+            raise UsageError(f"There is no class {str(value)!r}.{suggest(str(value), self.classes)}") from None
+
+    def draw(self, n: int, rng: np.random.Generator) -> list[Any]:
+        """n classes with the frequencies of the data."""
+        share = np.asarray(self.counts, float)
+        return [self.classes[i] for i in rng.choice(self.width, n, p=share / share.sum())]
+
+    def mismatch(self, y: Sequence[Any], rng: np.random.Generator) -> list[Any]:
+        """For each class another one, uniformly. Raises UsageError when there is only one."""
+        if self.width < 2:
+            raise UsageError("A wrong class needs at least two classes; this data set has one.")
+        step = rng.integers(1, self.width, len(y))
+        return [self.classes[(self.index(value) + s) % self.width] for value, s in zip(y, step, strict=True)]
+
+    def null(self, n: int, spatial: Sequence[int]) -> Cond:
+        """All zeros: no class is named."""
+        return Cond(torch.zeros(n, self.width), torch.zeros(n, 0, *spatial))
+
+    def groups(self, y: Sequence[Any]) -> list[str]:
+        """The class names themselves."""
+        return [str(value) for value in y]
+
+    def to_json(self) -> dict[str, Any]:
+        """The classes and their counts."""
+        return {"name": self.name, "classes": self.classes, "counts": self.counts}
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    return (0, float(name), name) if name.isdecimal() else (1, 0.0, name)

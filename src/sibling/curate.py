@@ -1,0 +1,200 @@
+"""4 · Dataset -> Dataset + reasons: copies, doubles, mislabelled and unreal samples go, others are drawn."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import files
+from .dataset import Dataset, synthetic
+from .judge import Numbers, fetcher, most_rows, nearest_real, recogniser_of
+from .metrics.agreement import calibrated_limit, mislabelled
+from .metrics.features import RandomFeatures
+from .metrics.memorisation import copies, doubles, threshold
+from .metrics.recogniser import Recogniser
+from .read import read
+from .sample import draw
+from .snapshot import Snapshot
+from .write import write
+
+__all__ = ["curate"]
+
+log = logging.getLogger("sibling")
+
+MOST_ROUNDS = 3
+UNREAL = 2.0  # times the largest distance of a held-out real sample to its nearest training sample
+
+
+def curate(
+    fake: str | Path | Dataset,
+    *,
+    against: str | Path | Snapshot,
+    refill: bool = True,
+    rounds: int = MOST_ROUNDS,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> Dataset:
+    """Drop synthetic samples that are copies, doubles, mislabelled or unreal; each with its reason.
+
+    Args:
+        fake: synthetic samples: a Dataset, or a folder that `sample` wrote.
+        against: the run folder that they come from; every limit is set by its held-out real samples.
+        refill: draw new samples in place of the dropped ones.
+        rounds: at most so many times; the count may stay below what was asked for, which is said.
+        seed: of the recogniser, and of the samples that are drawn anew.
+        out: a folder to write the kept ones to; None = for a folder its name with "-curated", for a
+            Dataset nothing.
+        overwrite: replace a finished folder at `out`.
+
+    The reasons go to curation.json and curation.jsonl in the run folder. Raises BadInput, UsageError.
+    """
+    snapshot = against if isinstance(against, Snapshot) else Snapshot(against)
+    if not isinstance(fake, Dataset):
+        place = Path(fake)
+        out = place.with_name(place.name + "-curated") if out is None else out
+        files.refuse_overlap(Path(out), place)
+        files.refuse_used(Path(out), overwrite=overwrite)
+        fake = read(place, like=snapshot.data)
+    judge = _Judge(snapshot, seed)
+    wanted = Counter(fake.classes(np.arange(len(fake))))
+    kept, dropped, round_number = fake.subset([]), [], 0
+    candidates = fake
+    next_index = _next_indices(fake)
+    while len(candidates):
+        round_number += 1
+        keep, reasons = judge.look(candidates, kept)
+        dropped += reasons
+        kept = _joined(kept, candidates.subset(keep), snapshot.data)
+        missing = wanted - Counter(kept.classes(np.arange(len(kept))))
+        if not refill or not missing or round_number > rounds:
+            break
+        draws = {name: range(next_index[name], next_index[name] + n) for name, n in missing.items()}
+        next_index.update({name: indices.stop for name, indices in draws.items()})
+        candidates = draw(snapshot, draws, _seed_of_samples(fake))
+    summary = {
+        "asked": len(fake),
+        "kept": len(kept),
+        "rounds": round_number,
+        "dropped": dict(Counter(row["reason"] for row in dropped)),
+        "rules": judge.rules,
+    }
+    files.write_json(snapshot.folder / "curation.json", summary)
+    lines = "".join(files.to_line(row) + "\n" for row in dropped)
+    files.write_bytes(snapshot.folder / "curation.jsonl", lines.encode("utf-8", "surrogateescape"))
+    _say(summary)
+    if out is not None:
+        write(fake=kept, out=out, against=snapshot, overwrite=overwrite)
+    return kept
+
+
+def _say(summary: dict[str, Any]) -> None:
+    dropped = ", ".join(f"{n:,} {reason}" for reason, n in summary["dropped"].items()) or "nothing"
+    log.info("  kept %s of %s asked for; dropped: %s", f"{summary['kept']:,}", f"{summary['asked']:,}", dropped)
+    if summary["kept"] < summary["asked"]:
+        log.warning(
+            "%d samples are missing: after %d rounds too many are still dropped (see curation.jsonl in the run folder).",
+            summary["asked"] - summary["kept"],
+            summary["rounds"],
+        )
+
+
+def _next_indices(fake: Dataset) -> dict[str, int]:
+    """The first index of each class that was not drawn yet."""
+    after: dict[str, int] = {}
+    for name, info in zip(fake.classes(np.arange(len(fake))), fake.table["info"], strict=True):
+        after[name] = max(after.get(name, 0), int(info.get("index", -1)) + 1)
+    return after
+
+
+def _seed_of_samples(fake: Dataset) -> int:
+    return int(fake.table["info"][0].get("seed", 0)) if len(fake) else 0
+
+
+def _joined(kept: Dataset, more: Dataset, like: Dataset) -> Dataset:
+    info = kept.table["info"] + more.table["info"]
+    keys, y = kept.table["key"] + more.table["key"], kept.table["y"] + more.table["y"]
+    joined = synthetic(np.concatenate([kept.raw, more.raw]), y, keys, info, like)
+    joined.table["source"] = kept.table["source"] + more.table["source"]
+    return joined
+
+
+class _Judge:
+    """All limits, set once by what held-out real samples give, and the look at a set of fakes."""
+
+    def __init__(self, snapshot: Snapshot, seed: int) -> None:
+        self.data = snapshot.data
+        self.numbers = Numbers.of(self.data)
+        self.network = RandomFeatures(self.data.shape)
+        self.rules: list[str] = []
+        self.recogniser: Recogniser | None = None
+        self.limit = 0.0
+        train, val = self.data.rows("train", "real"), self.data.rows("val", "real")
+        if len(self.numbers.names) > 1 and len(val) >= 10:
+            self.recogniser = recogniser_of(self.data, train, seed, "curate")
+            probabilities = self.recogniser.probabilities(lambda part: self.data.x(val[part]), len(val))
+            self.limit = calibrated_limit(probabilities, torch.from_numpy(self.numbers(self.data, val)))
+            self.rules.append(
+                f"mislabelled: a recogniser of the real train part gives the claimed class less than {self.limit:.3f} and "
+                f"another class more; {len(val)} held-out real samples set the limit"
+            )
+        else:
+            self.rules.append("mislabelled: not looked at (it needs two classes and ten held-out samples)")
+        self.real = self.data.x(most_rows(train, 1_000, "curate", "doubles"))
+
+    def look(self, fakes: Dataset, kept: Dataset) -> tuple[list[int], list[dict[str, Any]]]:
+        """(rows to keep, a row of reasons for each of the others). Scores are noted in each sample's info."""
+        rows = np.arange(len(fakes))
+        near, held, train = nearest_real(self.data, fakes, rows, self.network)
+        limit = threshold(held.ratio)
+        reasons: dict[int, tuple[str, str]] = {}
+        for i in torch.nonzero(copies(near.ratio, limit))[:, 0].tolist():
+            reasons[i] = ("copy", f"{near.ratio[i]:.2f} times as near to one training sample as to the next (limit {limit:.2f})")
+        far = UNREAL * float(held.distance.max()) if len(held.distance) >= 20 else float("inf")
+        for i in torch.nonzero(near.distance > far)[:, 0].tolist():
+            reasons.setdefault(i, ("unreal", f"{near.distance[i]:.3f} away from the nearest training sample (limit {far:.3f})"))
+        self._labels(fakes, rows, reasons)
+        before = torch.cat([kept.x(np.arange(len(kept))), fakes.x(rows)]) if len(kept) else fakes.x(rows)
+        for i in torch.nonzero(doubles(before, real=self.real))[:, 0].tolist():
+            if i >= len(kept):
+                reasons.setdefault(i - len(kept), ("double", "nearly equal to an earlier synthetic sample"))
+        if len(self.rules) == 1:
+            self.rules += [
+                f"copy: one training sample explains it so much better than any other that the ratio of distances is below "
+                f"{limit:.2f}; {len(held.ratio)} held-out real samples set the limit",
+                f"unreal: further from every training sample than {UNREAL:g} times the furthest held-out real one",
+                "double: nearly equal to an earlier synthetic sample",
+            ]
+        out = []
+        for i in rows.tolist():
+            info = fakes.table["info"][i]
+            nearest_key = self.data.table["key"][train[int(near.index[i])]]
+            ratio = float(near.ratio[i])
+            info["nearest_real"] = nearest_key
+            info.setdefault("scores", {})["copy_ratio"] = round(ratio, 4)
+            if i in reasons:
+                reason, detail = reasons[i]
+                y = fakes.table["y"][i]
+                out.append({"key": fakes.table["key"][i], "y": y, "reason": reason, "detail": detail, "nearest_real": nearest_key, "ratio": ratio})
+        return [i for i in rows.tolist() if i not in reasons], out
+
+    def _labels(self, fakes: Dataset, rows: np.ndarray, reasons: dict[int, tuple[str, str]]) -> None:
+        if self.recogniser is None:
+            return
+        claimed = torch.from_numpy(self.numbers(fakes, rows))
+        fetch = fetcher(fakes, rows)
+        probabilities = self.recogniser.probabilities(lambda part: fetch(np.arange(part.start, part.stop)), len(rows))
+        own = probabilities.gather(1, claimed[:, None])[:, 0]
+        wrong = mislabelled(probabilities, claimed, self.limit)
+        for i in rows.tolist():
+            fakes.table["info"][i].setdefault("scores", {})["label_agreement"] = round(float(own[i]), 4)
+            if wrong[i]:
+                seen = self.numbers.names[int(probabilities[i].argmax())]
+                reasons.setdefault(i, ("mislabelled", f"looks like {seen!r} (claimed class {float(own[i]):.3f}, limit {self.limit:.3f})"))
+
+

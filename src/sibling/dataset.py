@@ -1,0 +1,207 @@
+"""A data set in memory or memory-mapped: decoded once, epochs cost no decoding.
+
+On disk a data set is a *store*: `raw.npy` (N, C, *S) as the modality keeps it, `table.parquet` with a
+row a sample, `store.json` with modality, condition and what `read` found, and the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import files
+from .conditions import CONDITIONS
+from .errors import BadInput
+from .modalities import MODALITIES
+from .registry import lookup
+from .types import Cond, Condition, Modality, Record
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Dataset", "is_store", "open_store", "save_store"]
+
+COLUMNS = ("key", "y", "origin", "split", "group", "sha256", "source", "info")
+
+
+class Dataset:
+    """Samples with their conditions, origin and split. Synthetic data is a Dataset too.
+
+    raw        (N, C, *S) unsigned integers, often memory-mapped
+    table      column name -> list of N values: key, y, origin, split, group, sha256, source, info
+    modality   knows what raw means
+    condition  knows what y means
+    found      what `read` saw and chose, as JSON values
+    folder     the store that it lies in; None in memory
+    """
+
+    def __init__(
+        self,
+        raw: np.ndarray,
+        table: dict[str, list[Any]],
+        modality: Modality,
+        condition: Condition,
+        *,
+        found: dict[str, Any] | None = None,
+        folder: Path | None = None,
+        keep: Any = None,
+    ) -> None:
+        self.raw = raw
+        self.table = table
+        self.modality = modality
+        self.condition = condition
+        self.found = found or {}
+        self.folder = folder
+        self._keep = keep  # a temporary folder lives as long as the data set that lies in it
+
+    def __len__(self) -> int:
+        return len(self.table["key"])
+
+    def __repr__(self) -> str:
+        counts = Counter(self.table["origin"])
+        made = ", ".join(f"{n:,} {origin}" for origin, n in counts.items()) or "empty"
+        return f"<Dataset: {made}; {' x '.join(map(str, self.shape))}; {self.condition.name}>"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *S)."""
+        return tuple(self.raw.shape[1:])
+
+    def rows(self, split: str | None = None, origin: str | None = None) -> np.ndarray:
+        """Row numbers of a split and an origin; None = any."""
+        chosen = [
+            i
+            for i, (s, o) in enumerate(zip(self.table["split"], self.table["origin"], strict=True))
+            if (split is None or s == split) and (origin is None or o == origin)
+        ]
+        return np.asarray(chosen, np.int64)
+
+    def x(self, rows: Any) -> torch.Tensor:
+        """float32 (N, C, *S) in [-1, 1]."""
+        return self.modality.to_x(np.asarray(self.raw[rows]))
+
+    def y(self, rows: Any) -> list[Any]:
+        """The conditions of these rows."""
+        column = self.table["y"]
+        return [column[i] for i in rows]
+
+    def cond(self, rows: Any) -> Cond:
+        """The encoded conditions of these rows."""
+        return self.condition.encode(self.y(rows), self.shape[1:])
+
+    def classes(self, rows: Any) -> list[str]:
+        """The class of each of these rows, as the condition groups them."""
+        return self.condition.groups(self.y(rows))
+
+    def records(self) -> Iterator[Record]:
+        """One Record a row; the source is the original file where there is one, else raw."""
+        for i in range(len(self)):
+            row = {name: self.table[name][i] for name in COLUMNS}
+            source = Path(row["source"]) if row["source"] else self.raw[i]
+            yield Record(row["key"], source, row["y"], row["origin"], row["split"], dict(row["info"]))
+
+    def subset(self, rows: Sequence[int] | np.ndarray) -> Dataset:
+        """The same data set with these rows only, in this order."""
+        rows = np.asarray(rows, np.int64)
+        table = {name: [column[i] for i in rows] for name, column in self.table.items()}
+        return Dataset(self.raw[rows], table, self.modality, self.condition, found=self.found)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """split -> class -> number of real samples."""
+        real = self.rows(origin="real")
+        pairs = Counter(zip((self.table["split"][i] for i in real), self.classes(real), strict=True))
+        order: list[str] = list(getattr(self.condition, "classes", ()))
+        return {
+            split: {name: pairs[split, name] for name in order if pairs[split, name]}
+            for split in ("train", "val", "test")
+        }
+
+    def fingerprint(self) -> str:
+        """sha256 over key, content, y and split of every real sample: changes when any of them does."""
+        digest = hashlib.sha256()
+        for i in self.rows(origin="real"):
+            row = [self.table[name][i] for name in ("key", "sha256", "y", "split")]
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()
+
+
+def synthetic(
+    raw: np.ndarray, y: list[Any], keys: list[str], info: list[dict[str, Any]], like: Dataset
+) -> Dataset:
+    """A Dataset of generated samples with the modality and the condition of `like`."""
+    n = len(keys)
+    table = {
+        "key": keys, "y": y, "origin": ["synthetic"] * n, "split": ["train"] * n, "group": [-1] * n,
+        "sha256": [files.hash_bytes(np.ascontiguousarray(sample).tobytes()) for sample in raw],
+        "source": [None] * n, "info": info,
+    }  # fmt: skip
+    return Dataset(raw, table, like.modality, like.condition)
+
+
+def make_modality(saved: dict[str, Any]) -> Modality:
+    """A modality from what `to_json` gave."""
+    arguments = {key: value for key, value in saved.items() if key != "name"}
+    modality: Modality = lookup(MODALITIES, "sibling.modalities", saved["name"])(**arguments)
+    return modality
+
+
+def make_condition(saved: dict[str, Any]) -> Condition:
+    """A condition from what `to_json` gave."""
+    arguments = {key: value for key, value in saved.items() if key != "name"}
+    condition: Condition = lookup(CONDITIONS, "sibling.conditions", saved["name"])(**arguments)
+    return condition
+
+
+def is_store(path: Path) -> bool:
+    """Whether a store lies at this path."""
+    return (path / "store.json").is_file() and (path / "raw.npy").is_file()
+
+
+def save_store(folder: Path, data: Dataset) -> None:
+    """Write `table.parquet` and `store.json` beside a `raw.npy` that is already in `folder`."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    columns = {**data.table, "y": [json.dumps(y) for y in data.table["y"]]}
+    columns["info"] = [json.dumps(info) for info in data.table["info"]]
+    sink = arrow.BufferOutputStream()
+    parquet.write_table(arrow.table(columns), sink)
+    files.write_bytes(folder / "table.parquet", sink.getvalue().to_pybytes())
+    files.write_json(
+        folder / "store.json",
+        {
+            "format": 1,
+            "modality": data.modality.to_json(),
+            "condition": data.condition.to_json(),
+            "fingerprint": data.fingerprint(),
+            "found": data.found,
+        },
+    )
+
+
+def open_store(folder: Path) -> Dataset:
+    """The data set in a store, memory-mapped. Raises BadInput when it is unfinished or was changed."""
+    import pyarrow.parquet as parquet
+
+    _, wrong = files.check_manifest(folder, hashes=False)
+    if wrong:
+        raise BadInput(f"The store {folder} is damaged: {wrong[0]}. Make it again with sibling read.")
+    saved = files.read_json(folder / "store.json")
+    try:
+        columns = parquet.read_table(folder / "table.parquet").to_pydict()
+        raw = np.load(folder / "raw.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The store {folder} is damaged: {error}. Make it again with sibling read.") from error
+    columns["y"] = [json.loads(y) for y in columns["y"]]
+    columns["info"] = [json.loads(info) for info in columns["info"]]
+    modality, condition = make_modality(saved["modality"]), make_condition(saved["condition"])
+    data = Dataset(raw, columns, modality, condition, found=saved["found"], folder=folder)
+    if data.fingerprint() != saved["fingerprint"]:
+        raise BadInput(f"The table of the store {folder} was changed after it was made. Make it again with sibling read.")
+    return data

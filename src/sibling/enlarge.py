@@ -1,0 +1,59 @@
+"""The whole way on one page: read -> fit -> sample -> curate -> evaluate -> write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import files
+from .curate import curate
+from .evaluate import evaluate
+from .fit import fit
+from .read import read
+from .sample import sample
+from .types import Evaluation
+from .write import write
+
+__all__ = ["enlarge"]
+
+
+def enlarge(
+    place: str | Path,
+    out: str | Path,
+    *,
+    model: str = "vae",
+    minutes: float | None = None,
+    want: str | int | dict[str, int] | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    on_bad: str = "auto",
+    link: str = "copy",
+    run: str | Path | None = None,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Read a labelled data set, learn it, write a larger one, and say whether that helps.
+
+    Args:
+        place: the data: class folders, files plus metadata, IDX, .npz.
+        out: the larger data set to write: real and synthetic samples, each with its origin.
+        model: "vae", or "bootstrap", the baseline.
+        minutes: training time of the model; None = derived from the amount of data, at most 10.
+        want: how many synthetic samples: 500 (a class), "x5", "balance" or {"cat": 500}; None = "x5".
+        seed: of everything.
+        size: the longer edge of the working size in pixels; None = the data's own, at most 64.
+        on_bad: what to do about broken samples: "auto", "skip" or "stop".
+        link: how real files are brought: "copy", "hard" or "sym".
+        run: the run folder with model, scores and report; None = `out` with "-run".
+        overwrite: replace what an earlier run left at `out` and `run`.
+    """
+    out = Path(out)
+    run = Path(run) if run is not None else out.with_name(out.name + "-run")
+    for folder in (out, run):
+        files.refuse_overlap(folder, Path(place))
+        files.refuse_used(folder, overwrite=overwrite)
+    data = read(place, size=size, on_bad=on_bad, seed=seed)
+    snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, overwrite=overwrite)
+    fakes = sample(snapshot, want=want, seed=seed)
+    kept = curate(fakes, against=snapshot, seed=seed)
+    judged = evaluate(kept, against=snapshot, seed=seed)
+    write(data, kept, out=out, against=snapshot, link=link, overwrite=overwrite)
+    return judged

@@ -1,0 +1,438 @@
+"""The only place that writes files: atomic, locked, hashed, with a fault hook for tests.
+
+Three ways to write, and nothing else:
+
+- `write_bytes` / `write_json`: one file. A temporary file in the same folder, flush, fsync,
+  replace, fsync of the folder. Readers see the old file or the new one.
+- `new_folder`: a folder that appears whole or not at all. It grows under a hidden name beside its
+  place and is renamed when its manifest is written. Killed before that, it is swept next time.
+- `append_jsonl`: rows of a log. Only whole lines count; a torn last line is ignored by `read_jsonl`.
+
+Tests set SIBLING_FAULT="ENOSPC@7" or "kill@7": the 7th operation of the process then fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import BadInput, ResourceError, UsageError
+
+__all__ = [
+    "MANIFEST",
+    "append_jsonl",
+    "check_manifest",
+    "check_writable",
+    "copy_file",
+    "hash_bytes",
+    "hash_file",
+    "lock",
+    "new_array",
+    "new_folder",
+    "open_array",
+    "read_json",
+    "read_jsonl",
+    "refuse_overlap",
+    "refuse_used",
+    "remove_owned",
+    "remove_unfinished",
+    "sweep",
+    "write_bytes",
+    "write_json",
+    "write_manifest",
+]
+
+MANIFEST = "MANIFEST.json"
+_STAGING = ".sibling-partial-"
+_operations = 0
+
+
+def _fault(what: str) -> None:
+    """Count one disk operation; fail here if the environment asks for it."""
+    global _operations
+    _operations += 1
+    plan = os.environ.get("SIBLING_FAULT", "")
+    if not plan:
+        return
+    kind, _, at = plan.partition("@")
+    if _operations != int(at):
+        return
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    code = getattr(errno, kind)
+    raise OSError(code, os.strerror(code), what)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into one line that says which place and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(_existing_parent(path)).free / 1e6
+            raise ResourceError(
+                f"The disk is full: {path} could not be written ({free:.0f} MB free). "
+                "Free some space or choose another place, then run the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ResourceError(
+                f"No permission to write {path} ({error.strerror}). Choose a place that you own."
+            ) from error
+        raise ResourceError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def _existing_parent(path: Path) -> Path:
+    for place in (path, *path.absolute().parents):
+        if place.is_dir():
+            return place
+    return Path("/")
+
+
+def hash_bytes(data: bytes | memoryview) -> str:
+    """sha256 as a hexadecimal string."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write one file so that a reader sees the old content or the new, never a part.
+
+    path     the file; its folder is made when missing
+    data     the whole content
+    durable  wait until it is on the disk; False inside a `new_folder`, which syncs once at its end
+    Raises ResourceError.
+    """
+    with _named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not tempfile: its 0600 mode would outlive the rename; open() follows the umask.
+        partial = path.with_name(f"{_STAGING}{os.getpid()}-{path.name[-180:]}")
+        try:
+            with partial.open("wb") as file:
+                _fault("write")
+                file.write(data)
+                if durable:
+                    file.flush()
+                    _fault("fsync")
+                    os.fsync(file.fileno())
+            _fault("replace")
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(path.parent)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: a number that is not finite becomes null, numpy scalars become Python's."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a value as indented JSON, atomically."""
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode("utf-8", "surrogateescape"), durable=durable)
+
+
+def to_line(row: Any) -> str:
+    """One value as one line of JSON, without the line end."""
+    return json.dumps(_plain(row), ensure_ascii=False, allow_nan=False)
+
+
+def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Append rows to a log, each as one line of JSON."""
+    text = "".join(to_line(row) + "\n" for row in rows)
+    with _named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fault("append")
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """All whole rows of a JSON-lines file; a torn last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8", errors="surrogateescape").split("\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number >= len(lines) - 1:
+                break
+            raise BadInput(f"{path}, line {number}: not JSON ({error}).") from error
+    return rows
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises BadInput with the place of the fault."""
+    try:
+        return json.loads(path.read_text("utf-8", errors="surrogateescape"))
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} is missing.") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON ({error}).") from error
+
+
+def new_array(path: Path, shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """A new memory-mapped .npy array on disk, filled with zeros; for use inside a `new_folder`."""
+    with _named_errors(path):
+        _fault("array")
+        need = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        free = shutil.disk_usage(path.parent).free
+        if need > free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(shape))
+
+
+def open_array(path: Path) -> np.ndarray:
+    """An array made by `new_array`, to be filled by several processes at once, each its own rows."""
+    array: np.ndarray = np.load(path, mmap_mode="r+", allow_pickle=False)
+    return array
+
+
+def copy_file(source: Path, target: Path, *, how: str = "copy") -> None:
+    """Bring a file into a `new_folder`.
+
+    how  "copy" the bytes; "hard" link, falling back to a copy across devices; "sym" link
+    """
+    with _named_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fault("copy")
+        if how == "sym":
+            target.symlink_to(source.resolve())
+            return
+        if how == "hard":
+            try:
+                os.link(source, target)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                    raise
+        shutil.copyfile(source, target)
+
+
+def _members(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if (p.is_file() or p.is_symlink()) and p.name != MANIFEST)
+
+
+def write_manifest(folder: Path, *, kind: str, extra: dict[str, Any] | None = None, only: Iterable[str] | None = None) -> None:
+    """List the files of a folder with sizes and sha256. Written last: it makes the folder complete.
+
+    kind   what the folder is: "store", "run", "dataset", "evaluation"
+    only   names to list; None = every file below the folder
+    """
+    paths = _members(folder) if only is None else [folder / name for name in only]
+    listed = {}
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        listed[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    write_json(folder / MANIFEST, {"kind": kind, **(extra or {}), "files": listed})
+
+
+def check_manifest(folder: Path, *, hashes: bool = True) -> tuple[dict[str, Any], list[str]]:
+    """Compare a folder with its manifest: (the manifest, what is wrong in plain sentences).
+
+    hashes  re-read every byte; False compares sizes only
+    Raises BadInput when there is no manifest.
+    """
+    if not (folder / MANIFEST).exists():
+        raise BadInput(f"{folder} has no {MANIFEST}: it is not finished, or not made by Sibling.")
+    manifest = read_json(folder / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict):
+        raise BadInput(f"{folder / MANIFEST} lists no files: it is damaged.")
+    wrong = []
+    root = folder.resolve()
+    for name, entry in files.items():
+        path = folder / name
+        if not isinstance(entry, dict) or not path.parent.resolve().is_relative_to(root):
+            wrong.append(f"{name}: a manifest entry that cannot be right")
+        elif not path.is_file():
+            wrong.append(f"{name}: missing")
+        elif path.stat().st_size != entry.get("bytes"):
+            wrong.append(f"{name}: {path.stat().st_size} bytes, the manifest says {entry.get('bytes')}")
+        elif hashes and hash_file(path) != entry.get("sha256"):
+            wrong.append(f"{name}: its content has changed (sha256 differs)")
+    return manifest, wrong
+
+
+def sweep(parent: Path) -> None:
+    """Remove what killed processes left half-written in a folder; living processes keep theirs."""
+    if not parent.is_dir():
+        return
+    for path in parent.glob(f"{_STAGING}*"):
+        owner = path.name.removeprefix(_STAGING).partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+# What stages add to a finished folder of theirs: known to be ours although no manifest lists it.
+_ADDED = {"run": ("report.html", "curation.json", "evaluation/", "tensorboard/", "data/", "previews/")}
+
+
+def remove_owned(folder: Path) -> None:
+    """Remove a finished folder of ours. Raises UsageError if it holds files that are not ours."""
+    manifest, _ = check_manifest(folder, hashes=False)
+    added = (_STAGING, ".lock", *_ADDED.get(str(manifest.get("kind")), ()))
+    unlisted = {path.relative_to(folder).as_posix() for path in _members(folder)} - manifest["files"].keys()
+    foreign = sorted(name for name in unlisted if not name.startswith(added))
+    if foreign:
+        raise UsageError(
+            f"{folder} holds {len(foreign)} files that Sibling did not write (the first: {foreign[0]}). "
+            "Move them away or choose another place; nothing was changed."
+        )
+    shutil.rmtree(folder)
+
+
+def remove_unfinished(folder: Path, witness: str) -> None:
+    """Remove an unfinished folder of ours, known by a file that only we write there."""
+    if (folder / witness).is_file() and not (folder / MANIFEST).exists():
+        shutil.rmtree(folder)
+
+
+def refuse_used(out: Path, *, overwrite: bool) -> None:
+    """Refuse a place that is taken, before any work is done. Raises UsageError."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if not out.is_dir():
+        raise UsageError(f"{out} is a file; the output is a folder. Choose another name.")
+    if not any(path for path in out.iterdir() if not path.name.startswith(_STAGING)):
+        return
+    if not (out / MANIFEST).exists():
+        raise UsageError(
+            f"{out} is not empty and was not made by Sibling: nothing is written onto foreign files. "
+            "Choose a new or an empty folder."
+        )
+    if not overwrite:
+        raise UsageError(
+            f"{out} already holds a finished result. Choose another place, or replace it with --overwrite "
+            "(overwrite=True)."
+        )
+
+
+def refuse_overlap(out: Path, *inputs: Path | None) -> None:
+    """Refuse an output inside an input, or the other way round, through links and `..` too.
+
+    Synthetic samples written into the input would be taken for real ones by the next run.
+    """
+    target = out.resolve()
+    for given in inputs:
+        if given is None or not given.exists():
+            continue
+        source = given.resolve()
+        if target == source or target.is_relative_to(source) or source.is_relative_to(target):
+            raise UsageError(
+                f"The output {out} and the input {given} lie in each other: synthetic samples would become "
+                "real ones in the next run. Choose an output beside the input."
+            )
+
+
+def check_writable(out: Path) -> None:
+    """Find out before the work whether a folder can be made at `out`. Raises ResourceError."""
+    parent = _existing_parent(out.absolute())
+    with _named_errors(out):
+        probe = parent / f"{_STAGING}{os.getpid()}-probe"
+        probe.mkdir()
+        probe.rmdir()
+
+
+@contextmanager
+def new_folder(out: Path, *, kind: str, overwrite: bool = False, extra: dict[str, Any] | None = None) -> Iterator[Path]:
+    """A folder that appears whole or not at all: `with new_folder(out, kind="store") as folder: ...`
+
+    Yields a hidden folder on the same disk. At the end its manifest is written and it is renamed to
+    `out`; on any error it is removed and `out` is as before.
+    """
+    refuse_used(out, overwrite=overwrite)
+    out = out.absolute()
+    with _named_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sweep(out.parent)
+        staging = out.parent / f"{_STAGING}{os.getpid()}-{out.name[-180:]}"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            yield staging
+            write_manifest(staging, kind=kind, extra=extra)
+            _fault("rename")
+            if out.is_dir():
+                if (out / MANIFEST).exists():
+                    remove_owned(out)
+                else:
+                    sweep(out)
+                    out.rmdir()
+            staging.rename(out)
+            _sync_folder(out.parent)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the lock dies with the process. Raises UsageError if held."""
+    with _named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UsageError(f"{folder} is in use by {file.read().strip() or 'another process'}.") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+    finally:
+        file.close()

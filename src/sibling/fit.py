@@ -1,0 +1,501 @@
+"""2 · A Dataset -> a Snapshot: the loop with its budget, schedule, averaging, resume and progress."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from . import __version__, checkpoint, files
+from .dataset import Dataset, is_store, save_store
+from .device import autocast, best, choose_threads, environment, generator, numpy_generator
+from .errors import BadInput, NumericalError, Stopped, UsageError
+from .preview import grid
+from .progress import Display
+from .read import read, require_real
+from .snapshot import FORMAT, Snapshot, equip, make_model, save_tensors
+from .types import Batch, Model
+
+__all__ = ["fit"]
+
+log = logging.getLogger("sibling")
+
+LOG_EVERY = 25  # steps
+VALIDATIONS = 20  # over the whole training
+PATIENCE = 6  # validations without a better one
+CHECKPOINT_SECONDS = 45.0
+_STEP_SETTLE_BATCH = 256
+
+
+def fit(
+    data: str | Path | Dataset,
+    *,
+    out: str | Path,
+    model: str = "vae",
+    minutes: float | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    keep: str = "all",
+    arguments: dict[str, Any] | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    tensorboard: bool = True,
+) -> Snapshot:
+    """Train a generative model on the real train part of a data set.
+
+    Args:
+        data: a place that `read` can read, or a Dataset.
+        out: the run folder to make.
+        model: "vae", or "bootstrap", the baseline.
+        minutes: training time; turned into a number of steps by a short measurement. None = derived.
+        steps: the number of updates, instead of minutes.
+        batch: samples an update; None = derived.
+        seed: of initial weights, order and noise.
+        keep: "all", or "decoder" to leave the encoder out of the snapshot (it is not needed to sample).
+        arguments: the model's own arguments by name, for example {"latent": 16}; the rest is derived.
+        threads: torch threads; None = measured.
+        resume: go on with an unfinished run at `out`, or start it where there is none.
+        overwrite: replace a run at `out`.
+        tensorboard: write TensorBoard events too, where that package is installed.
+
+    Raises BadInput, UsageError, ResourceError, NumericalError, Stopped.
+    """
+    _check(minutes, steps, batch, keep)
+    out = Path(out)
+    place = None if isinstance(data, Dataset) else Path(data)
+    files.refuse_overlap(out, place)
+    if resume and (out / files.MANIFEST).exists():
+        log.info("%s is already complete.", out)
+        return Snapshot(out)
+    if not resume:
+        _make_room(out, overwrite)
+    files.check_writable(out)
+    with files.lock(out):
+        dataset = _store_in(out, data)
+        rows = require_real(dataset)
+        torch.set_num_threads(threads or choose_threads())
+        plan = _resumed_plan(out, dataset, model, seed, arguments) if resume else None
+        if plan is None:
+            plan = _plan(dataset, rows, model, minutes, steps, batch, seed, keep, arguments)
+            plan["tensorboard"] = tensorboard
+            files.write_json(out / "plan.json", plan)
+        else:
+            torch.set_num_threads(plan["threads"])
+        for choice in plan["derived"]:
+            log.info("  %-12s %s: %s", choice["name"], choice["value"], choice["why"])
+        _train(dataset, rows, out, plan)
+    return Snapshot(out)
+
+
+def _check(minutes: float | None, steps: int | None, batch: int | None, keep: str) -> None:
+    if minutes is not None and steps is not None:
+        raise UsageError("Give minutes or steps, not both: minutes are turned into steps (--minutes, --steps).")
+    if minutes is not None and not 0 < minutes <= 10_000:
+        raise UsageError(f"minutes is {minutes}; it must be more than 0 and at most 10,000.")
+    if steps is not None and steps < 1:
+        raise UsageError(f"steps is {steps}; at least 1 is needed.")
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch is {batch}; at least 1 is needed.")
+    if keep not in ("all", "decoder"):
+        raise UsageError(f"keep is {keep!r}; known: all, decoder.")
+
+
+def _make_room(out: Path, overwrite: bool) -> None:
+    if (out / "plan.json").exists() and not (out / files.MANIFEST).exists():
+        if not overwrite:
+            raise UsageError(
+                f"{out} holds an unfinished run. Go on with --resume (resume=True), or replace it with --overwrite."
+            )
+        files.remove_unfinished(out, "plan.json")
+        return
+    files.refuse_used(out, overwrite=overwrite)
+    if out.is_dir() and (out / files.MANIFEST).exists():
+        files.remove_owned(out)
+
+
+def _store_in(out: Path, data: str | Path | Dataset) -> Dataset:
+    """The data set as a store inside the run folder, so that the run stands on its own."""
+    folder = out / "data"
+    if is_store(folder):
+        stored = read(folder)
+        given = read(data)
+        if given.fingerprint() != stored.fingerprint():
+            raise UsageError(
+                f"The data have changed since the run {out} was started: {len(stored)} samples then, {len(given)} now, "
+                "or other contents. Start a new run, or give the old data."
+            )
+        return stored
+    dataset = read(data)
+    with files.new_folder(folder, kind="store") as staging:
+        if dataset.folder is not None:
+            for name in ("raw.npy", "table.parquet", "store.json"):
+                files.copy_file(dataset.folder / name, staging / name, how="hard")
+        else:
+            raw = files.new_array(staging / "raw.npy", dataset.raw.shape, dataset.raw.dtype)
+            raw[:] = dataset.raw
+            del raw
+            save_store(staging, dataset)
+    return read(folder)
+
+
+# ---- the plan: every number that is derived, with its reason ------------------------------------
+
+
+def _plan(
+    data: Dataset,
+    rows: np.ndarray,
+    name: str,
+    minutes: float | None,
+    steps: int | None,
+    batch: int | None,
+    seed: int,
+    keep: str,
+    arguments: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Minutes, data and shape -> batch, arguments and steps. Numbered as in docs/recipe.md."""
+    n = len(rows)
+    classes = sorted(set(data.classes(rows)))
+    derived: list[dict[str, str]] = []
+    # 1. Arguments of the model that follow from the data; what the user names wins.
+    given = dict(arguments or {})
+    if keep == "decoder":
+        given["keep_encoder"] = False
+    chosen = dict(given)
+    probe = make_model(name, given)
+    for key, value, why in type(probe).derive(n, len(classes), data.shape):
+        if key in given:
+            derived.append(_why(key, given[key], "asked for"))
+        else:
+            chosen[key] = value
+            derived.append(_why(key, value, why))
+    # 2. Batch: large enough to use the machine, small enough for several hundred updates.
+    if batch is None:
+        batch = int(np.clip(n // 8 * 8, 8, 128)) if n >= 8 else n
+        derived.append(_why("batch", batch, f"{n:,} training samples; at most 128"))
+    batch = min(batch, max(n, 1))
+    # 3. Minutes: more data is worth more time, up to ten minutes.
+    if steps is None and minutes is None:
+        minutes = float(np.clip(0.5 + n * math.prod(data.shape[1:]) / 784 / 2_000, 0.5, 10))
+        derived.append(_why("minutes", f"{minutes:.1f}", "half a minute and what the amount of data asks for, at most 10"))
+    # 4. Steps: what fits into the minutes on this machine, measured now.
+    plan: dict[str, Any] = {"model": name, "arguments": chosen, "given": given, "batch": batch, "seed": seed}
+    if steps is None:
+        seconds = _seconds_a_step(data, rows, plan)
+        # A thirtieth for validation and the prior; never more than 3,000 passes over the data.
+        steps = int(np.clip(minutes * 60 * 0.94 / seconds, 20, max(200, 3_000 * n / batch)))  # type: ignore[operator]
+        derived.append(_why("steps", f"{steps:,}", f"{minutes:g} minutes at {batch / seconds:,.0f} samples/s, measured now"))
+    if not type(probe).generating and not probe.networks:
+        steps = 1
+    derived.append(_why("threads", torch.get_num_threads(), "the fastest in a short measurement"))
+    notes = _small_data_notes(data, rows)
+    for note in notes:
+        log.warning("%s", note)
+    return {**plan, "steps": steps, "derived": derived, "notes": notes, "threads": torch.get_num_threads()}
+
+
+def _why(name: str, value: Any, why: str) -> dict[str, str]:
+    return {"name": name, "value": str(value), "why": why}
+
+
+def _small_data_notes(data: Dataset, rows: np.ndarray) -> list[str]:
+    """What so few samples can and cannot give, in plain words."""
+    counts: dict[str, int] = {}
+    for name in data.classes(rows):
+        counts[name] = counts.get(name, 0) + 1
+    least_name, least = min(counts.items(), key=lambda item: item[1])
+    notes = []
+    if len(rows) < 50:
+        notes.append(
+            f"{len(rows)} training samples in all: a generator can only vary what it saw; expect blends of them, and "
+            "no proof that they help. Collecting a few dozen more is worth more than any model."
+        )
+    elif least < 10:
+        notes.append(
+            f"The class {least_name!r} has {least} training samples: its siblings lean on the spread of the other "
+            "classes; below about 10 a class no method trained from scratch is known to help."
+        )
+    if len(counts) == 1 and data.condition.name == "label":
+        notes.append("There is one class: samples can be made, but whether they help a recogniser cannot be measured.")
+    return notes
+
+
+def _seconds_a_step(data: Dataset, rows: np.ndarray, plan: dict[str, Any]) -> float:
+    """The time of one update, on a model that is thrown away afterwards."""
+    model = make_model(plan["model"], plan["arguments"])
+    model.build(data.shape, data.condition, generator(plan["seed"], "measure"))
+    start, done = time.perf_counter(), 0
+    while done < 4 or time.perf_counter() - start < 1.5:
+        if done == 3:
+            start = time.perf_counter()  # the first steps allocate and choose kernels
+        model.step(_batch(data, rows, done, plan, 10**9))
+        done += 1
+    return (time.perf_counter() - start) / max(1, done - 3)
+
+
+# ---- the loop ------------------------------------------------------------------------------------
+
+
+def _batch(data: Dataset, rows: np.ndarray, step: int, plan: dict[str, Any], steps: int) -> Batch:
+    """The batch of a step: a function of (seed, step) alone, so that a resumed run sees the same ones."""
+    size, seed = plan["batch"], plan["seed"]
+    first = step * size
+    positions = np.arange(first, first + size)
+    chosen = np.empty(size, np.int64)
+    for epoch in range(first // len(rows), (first + size - 1) // len(rows) + 1):
+        inside = positions // len(rows) == epoch
+        order = numpy_generator(seed, "order", epoch).permutation(len(rows))
+        chosen[inside] = rows[order[positions[inside] % len(rows)]]
+    chosen.sort()  # the order inside a batch means nothing; a memory map reads forwards
+    x = data.x(chosen)
+    rng = generator(seed, "step", step)
+    if getattr(data.modality, "flips", ()):
+        x = data.modality.augment(x, 0.0, rng)
+    return Batch(x, data.cond(chosen), rng, min(1.0, step / steps))
+
+
+def _train(data: Dataset, rows: np.ndarray, out: Path, plan: dict[str, Any]) -> None:
+    model = make_model(plan["model"], plan["arguments"])
+    model.build(data.shape, data.condition, generator(plan["seed"], "weights"))
+    equip(model, data.modality)
+    averages = {name: AveragedModel(model.networks[name], multi_avg_fn=_average) for name in model.generating}
+    state = checkpoint.State(model, averages)
+    step = checkpoint.load_newest(out, state, plan)
+    files.write_bytes(out / "stats.jsonl", b"".join(_rows_until(out, step)))
+    steps, started = plan["steps"], time.monotonic() - state.seconds
+    saved = time.monotonic()
+    writer = _tensorboard(out) if plan.get("tensorboard", True) else None
+    every = max(1, min(steps // VALIDATIONS, 500)) if steps >= VALIDATIONS else steps
+    with _signals() as stop, Display("fit", steps) as display:
+        while step < steps and not _is_over(state):
+            losses = model.step(_batch(data, rows, step, plan, steps))
+            for name, average in averages.items():
+                average.update_parameters(model.networks[name])
+            step += 1
+            row = {"step": step, "seen_samples": step * plan["batch"], **losses}
+            if step % every == 0 or step == steps:
+                row["val/loss"] = _validate(data, model, averages, state, step, plan)
+            if step % LOG_EVERY == 0 or step in (1, steps) or "val/loss" in row:
+                state.seconds = time.monotonic() - started
+                row["minutes"] = state.seconds / 60
+                files.append_jsonl(out / "stats.jsonl", [row])
+                _to_tensorboard(writer, row)
+                rate = row["seen_samples"] / max(1e-9, state.seconds)
+                display.update(step, f"loss {losses['loss/total']:.4g}  {rate:,.0f} samples/s")
+            if step % (5 * every) == 0 and averages:
+                _preview(data, model, averages, out, step, plan)
+            if stop or (time.monotonic() - saved > CHECKPOINT_SECONDS and step < steps):
+                checkpoint.save(out, step, state, plan)
+                saved = time.monotonic()
+                if stop:
+                    raise Stopped(f"Stopped at step {step} of {steps} and saved. Go on with --resume.", stop[0])
+    if writer is not None:
+        writer.close()
+    _finish(data, rows, out, plan, model, averages, state, step)
+
+
+def _rows_until(out: Path, step: int) -> Iterator[bytes]:
+    """The log rows of a run up to a checkpoint: what came after it is done again."""
+    for row in files.read_jsonl(out / "stats.jsonl"):
+        if row["step"] <= step:
+            yield (files.to_line(row) + "\n").encode()
+
+
+def _average(averaged: Any, current: Any, count: Any) -> None:
+    """Exponential moving average with a warm-up, so that short trainings are not held back by their start."""
+    decay = min(0.999, (1 + float(count)) / (10 + float(count)))
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def _is_over(state: checkpoint.State) -> bool:
+    return state.since_best >= PATIENCE
+
+
+@contextmanager
+def _averaged(model: Model, averages: dict[str, AveragedModel]) -> Iterator[None]:
+    """Use the averaged weights inside the block."""
+    trained = {name: model.networks[name] for name in averages}
+    model.networks.update({name: average.module for name, average in averages.items()})
+    try:
+        yield
+    finally:
+        model.networks.update(trained)
+
+
+def _validate(
+    data: Dataset, model: Model, averages: dict[str, AveragedModel], state: checkpoint.State, step: int, plan: dict[str, Any]
+) -> float:
+    """The held-out loss of the averaged weights; remembers the best ones."""
+    rows = data.rows("val", "real")[:1024]
+    if len(rows) == 0:
+        state.best_step = step  # nothing to choose by: the last weights are the ones
+        return math.nan
+    total, count = 0.0, 0
+    with _averaged(model, averages), autocast(best(), enabled=False):
+        for start in range(0, len(rows), 256):
+            part = rows[start : start + 256]
+            # The same noise each time: two validations differ by their weights alone.
+            batch = Batch(data.x(part), data.cond(part), generator(plan["seed"], "validate", start), 1.0)
+            value, n = model.validate(batch)
+            total, count = total + value, count + n
+    loss = total / count
+    if not math.isfinite(loss):
+        raise NumericalError(f"The held-out loss at step {step} is {loss}. Try a smaller learning rate.")
+    warmed_up = step >= 0.3 * plan["steps"]
+    if loss < state.best_loss or not warmed_up:
+        state.best_loss, state.best_step, state.since_best = loss, step, 0
+        state.best = {
+            name: {k: v.detach().clone() for k, v in average.module.state_dict().items()}
+            for name, average in averages.items()
+        }
+    else:
+        state.since_best += 1
+    return loss
+
+
+def _preview(data: Dataset, model: Model, averages: dict[str, AveragedModel], out: Path, step: int, plan: dict[str, Any]) -> None:
+    """A grid of reconstructions is no proof of samples: this draws from N(0, I), a column a class."""
+    names = list(getattr(data.condition, "classes", ("all",)))[:10]
+    y = [name for _ in range(6) for name in names]
+    conditions = y if data.condition.width else [None] * len(y)
+    seeds = [int(generator(plan["seed"], "preview", i).initial_seed()) for i in range(len(y))]
+    with _averaged(model, averages):
+        x = model.sample(data.condition.encode(conditions, data.shape[1:]), y, seeds)
+    picture = grid(data.modality.preview(data.modality.to_raw(x)), columns=len(names))
+    files.write_bytes(out / "previews" / f"step-{step:06d}.png", picture)
+
+
+def _finish(
+    data: Dataset,
+    rows: np.ndarray,
+    out: Path,
+    plan: dict[str, Any],
+    model: Model,
+    averages: dict[str, AveragedModel],
+    state: checkpoint.State,
+    step: int,
+) -> None:
+    """Best weights, prior, run.json, manifest."""
+    for name, average in averages.items():
+        model.networks[name] = average.module
+        if name in state.best:
+            average.module.load_state_dict(state.best[name])
+
+    def batches() -> Iterator[tuple[Batch, list[str]]]:
+        for start in range(0, len(rows), _STEP_SETTLE_BATCH):
+            part = rows[start : start + _STEP_SETTLE_BATCH]
+            rng = generator(plan["seed"], "settle", start)
+            yield Batch(data.x(part), data.cond(part), rng, 1.0), data.classes(part)
+
+    model.settle(batches, numpy_generator(plan["seed"], "settle"))
+    weights = model.state()
+    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise NumericalError(f"The weights {broken[0]} are not finite after training; no snapshot was written.")
+    save_tensors(out / "model.safetensors", weights)
+    over = "the held-out loss no longer fell" if step < plan["steps"] else "the planned steps are done"
+    files.write_json(
+        out / "run.json",
+        {
+            "format": FORMAT,
+            "sibling": __version__,
+            "model": plan["model"],
+            "arguments": model.arguments(),
+            "shape": list(data.shape),
+            "modality": data.modality.to_json(),
+            "condition": data.condition.to_json(),
+            "data": {
+                "fingerprint": data.fingerprint(),
+                "source": data.found.get("source", ""),
+                "split_hash": data.found.get("split_hash", ""),
+                "counts": data.counts(),
+            },
+            "seed": plan["seed"],
+            "batch": plan["batch"],
+            "steps": plan["steps"],
+            "step": step,
+            "best_step": state.best_step or step,
+            "seen_samples": step * plan["batch"],
+            "minutes": state.seconds / 60,
+            "stopped": over,
+            "derived": plan["derived"],
+            "notes": plan["notes"],
+            "environment": environment(),
+        },
+    )
+    checkpoint.remove_all(out)
+    owned = ["run.json", "plan.json", "model.safetensors", "stats.jsonl"]
+    owned += [path.relative_to(out).as_posix() for path in sorted((out / "previews").glob("*.png"))]
+    owned += [path.relative_to(out).as_posix() for path in sorted((out / "data").iterdir())]
+    files.write_manifest(out, kind="run", only=owned)
+    log.info("  %s after %d steps, best at %d", over, step, state.best_step or step)
+
+
+def _resumed_plan(
+    out: Path, data: Dataset, model: str, seed: int, arguments: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The plan of an unfinished run; None where there is nothing to go on with. Raises UsageError, BadInput."""
+    if not (out / "plan.json").exists():
+        return None
+    plan = files.read_json(out / "plan.json")
+    if not isinstance(plan, dict) or "steps" not in plan:
+        raise BadInput(f"{out / 'plan.json'} is damaged; start again with --overwrite.")
+    asked = {"model": model, "seed": seed}
+    for name, value in asked.items():
+        if plan[name] != value:
+            raise UsageError(f"The run {out} was started with {name} {plan[name]!r}, now it is {value!r}.")
+    for name, value in (arguments or {}).items():
+        if plan["arguments"].get(name) != value:
+            raise UsageError(f"The run {out} was started with {name} = {plan['arguments'].get(name)!r}, not {value!r}.")
+    return plan
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM: the first asks for a stop after this step, the second stops at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        log.warning("Stopping after this step; once more to stop at once.")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tensorboard(out: Path) -> Any:
+    """A TensorBoard writer where that package is installed, else None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"))  # type: ignore[no-untyped-call]
+
+
+def _to_tensorboard(writer: Any, row: dict[str, Any]) -> None:
+    if writer is None:
+        return
+    for name, value in row.items():
+        if name not in ("step", "seen_samples", "minutes"):
+            writer.add_scalar(name, value, row["step"])

@@ -1,0 +1,15 @@
+"""How samples lie on disk. One file a format; one line here for each.
+
+A format keeps the Protocol `sibling.types.Format`. It yields Records whose source is a file, bytes or
+an array, and never decodes one. The first format whose `matches` says yes reads the place.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FORMATS"]
+
+FORMATS = {
+    "idx": "sibling.formats.idx:Idx",
+    "npz": "sibling.formats.npz:Npz",
+    "folder": "sibling.formats.folder:Folder",  # last: it takes any folder
+}

@@ -1,0 +1,109 @@
+"""How far apart are two sets of features? Kernel distance (KD, "KID") and Fréchet distance (FD, "FID")."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .points import pair, row_chunks
+
+__all__ = ["FrechetDistance", "KernelDistance"]
+
+
+class KernelDistance:
+    """Unbiased squared maximum mean discrepancy with the cubic kernel (<a, b> / F + 1)^3.
+
+    Unbiased at every sample size: the mean over many pairs of samples of one distribution is 0, so
+    single values are negative about half of the time then. That makes it the distance to prefer for
+    small sets. Memory is bounded (blocks of 32 MB) and time grows as (N + M)^2 F: about 3 s on one
+    core for 10,000 against 10,000 at F = 64.
+
+    chunk: rows of the kernel matrix at a time; default None bounds a block to 32 MB
+
+    Source: Binkowski, Sutherland, Arbel and Gretton, "Demystifying MMD GANs" (2018), equation 4.
+    """
+
+    name = "kernel_distance"
+    goal: Literal["min", "max"] = "min"
+    range = (-float("inf"), float("inf"))
+    meaning = "How different real and generated samples are on the whole; 0 or less: no difference found."
+
+    def __init__(self, chunk: int | None = None) -> None:
+        self.chunk = chunk
+
+    def __call__(self, *, real: Tensor, fake: Tensor) -> float:
+        """The distance; no unit, may be negative; nan with fewer than 2 samples on a side.
+
+        real: features of real samples, (N, F)
+        fake: features of generated samples, (M, F)
+        Raises UsageError for wrong shapes and NumericalError for numbers that are not finite.
+        """
+        left, right = pair(real, fake)
+        n, m = len(left), len(right)
+        if n < 2 or m < 2:
+            return float("nan")
+        within_real = self._kernel_sum(left, left) - _kernel_diagonal(left)
+        within_fake = self._kernel_sum(right, right) - _kernel_diagonal(right)
+        across = self._kernel_sum(left, right)
+        return within_real / (n * (n - 1)) + within_fake / (m * (m - 1)) - 2.0 * across / (n * m)
+
+    def _kernel_sum(self, left: Tensor, right: Tensor) -> float:
+        total = 0.0
+        for rows in row_chunks(len(left), len(right), self.chunk):
+            base = (left[rows] @ right.T).div_(left.shape[1]).add_(1.0)
+            # x^3 by two products: torch.pow with an exponent of 3 is many times slower.
+            total += float((base * base).mul_(base).sum())
+        return total
+
+
+def _kernel_diagonal(points: Tensor) -> float:
+    return float((points.square().sum(dim=1) / points.shape[1] + 1.0).pow(3).sum())
+
+
+class FrechetDistance:
+    """Squared Fréchet distance between two normal distributions fitted to the features.
+
+    |mu_R - mu_F|^2 + tr(S_R + S_F - 2 (S_R^1/2 S_F S_R^1/2)^1/2), by two symmetric eigenvalue
+    problems, which cannot turn complex as the root of S_R S_F can.
+
+    It needs a floor beside it: the value is biased upwards by the finite samples. Two samples of the
+    SAME distribution give, as a share of the total variance, .20 with 100 points at F = 64 and .49 at
+    F = 256; at 1,000 points still .020 and .061. A value means nothing without the value between two
+    real sets of the same sizes (`score(..., floor_pair=...)`), and few samples need few dimensions
+    (`project`).
+
+    Source: Dowson and Landau (1982); Heusel et al., "GANs trained by a two time-scale update rule"
+    (2017).
+    """
+
+    name = "frechet_distance"
+    goal: Literal["min", "max"] = "min"
+    range = (0.0, float("inf"))
+    meaning = "How different mean and spread are; never 0 for small sets, so read it against its floor."
+
+    def __call__(self, *, real: Tensor, fake: Tensor) -> float:
+        """The distance, in squared feature units, >= 0; nan with fewer than 2 samples on a side.
+
+        real: features of real samples, (N, F)
+        fake: features of generated samples, (M, F)
+        Raises UsageError for wrong shapes and NumericalError for numbers that are not finite.
+        """
+        left, right = pair(real, fake)
+        if len(left) < 2 or len(right) < 2:
+            return float("nan")
+        shift = left.mean(dim=0) - right.mean(dim=0)
+        cov_real, cov_fake = _covariance(left), _covariance(right)
+        values, vectors = torch.linalg.eigh(cov_real)
+        root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
+        inner = root @ cov_fake @ root
+        # (inner + inner.T) / 2: eigvalsh reads one triangle only and the product is symmetric up to rounding
+        overlap = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0.0).sqrt().sum()
+        value = shift.square().sum() + cov_real.trace() + cov_fake.trace() - 2.0 * overlap
+        return max(0.0, float(value))
+
+
+def _covariance(points: Tensor) -> Tensor:
+    centred = points - points.mean(dim=0)
+    return centred.T @ centred / (len(points) - 1)

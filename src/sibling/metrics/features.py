@@ -1,0 +1,67 @@
+"""Feature spaces that need no download: a network that was never trained, and one trained on the data.
+
+Random convolution features rank noise, blur and missing classes about as trained ones do and belong to
+nobody's labels (Naeem et al. 2020 use them beside Inception's); the recogniser's see what the classes
+differ in and are blind to the rest. Where the two disagree, both are shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..device import generator
+from ..nets import convolution, unfold
+
+__all__ = ["RandomFeatures", "in_batches"]
+
+
+class RandomFeatures(nn.Module):
+    """Three strided convolutions with random weights, then mean and deviation over space.
+
+    shape  (C, *S)
+    seed   of the weights
+    width  channels of the last layer; F = 2 * width
+    """
+
+    def __init__(self, shape: Sequence[int], *, seed: int = 0, width: int = 64) -> None:
+        super().__init__()
+        channels, *spatial = shape
+        rank = len(spatial)
+        self.patch = 1 if max(spatial) <= 40 else 2 if max(spatial) <= 80 else 4
+        with torch.random.fork_rng():
+            torch.manual_seed(int(generator(seed, "random features").initial_seed()))
+            widths = [channels * self.patch**rank, 32, 48, width]
+            self.layers = nn.ModuleList(
+                convolution(rank, a, b, 3, gain=math.sqrt(2)) for a, b in zip(widths, widths[1:], strict=False)
+            )
+        self.requires_grad_(False)
+        self.multiple = self.patch * 4
+        digest = hashlib.sha256(b"".join(p.numpy().tobytes() for p in self.parameters())).hexdigest()
+        self.space = f"random convolutions {digest[:8]}"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 (N, C, *S) -> (N, F)."""
+        pad = [amount for size in reversed(x.shape[2:]) for amount in (0, -size % self.multiple)]
+        h = unfold(F.pad(x, pad, mode="replicate") if any(pad) else x, self.patch)
+        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3]
+        for number, layer in enumerate(self.layers):
+            h = F.relu(layer(h))
+            if number < 2:
+                h = pool(h, 2)
+        flat = h.flatten(2)  # (N, W, prod S)
+        return torch.cat([flat.mean(2), flat.std(2)], 1)
+
+
+@torch.no_grad()
+def in_batches(
+    network: Callable[[torch.Tensor], torch.Tensor], fetch: Callable[[slice], torch.Tensor], n: int, size: int = 256
+) -> torch.Tensor:
+    """Run a network over n samples that `fetch(slice)` brings, `size` at a time: (n, F)."""
+    parts = [network(fetch(slice(start, min(n, start + size)))).float() for start in range(0, n, size)]
+    return torch.cat(parts) if parts else torch.zeros(0, 0)

@@ -1,0 +1,158 @@
+"""A small convolutional classifier: the judge of label agreement and the subject of the lift."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..device import autocast, best, generator, numpy_generator, seed_of
+from ..nets import unfold
+
+__all__ = ["Pool", "Recogniser", "train_recogniser"]
+
+Augment = Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
+
+
+class Pool:
+    """Samples from several sources behind one index, without copying them together.
+
+    sources  list of (fetch, labels): `fetch(rows)` gives float32 (N, C, *S), labels is (n,) integers
+    """
+
+    def __init__(self, sources: Sequence[tuple[Callable[[np.ndarray], torch.Tensor], np.ndarray]]) -> None:
+        self._fetch = [fetch for fetch, _ in sources]
+        self._starts = np.cumsum([0, *(len(labels) for _, labels in sources)])
+        self.labels = np.concatenate([labels for _, labels in sources]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def x(self, rows: np.ndarray) -> torch.Tensor:
+        """float32 (N, C, *S) of these rows, in this order."""
+        parts, order = [], []
+        for number, fetch in enumerate(self._fetch):
+            inside = np.flatnonzero((rows >= self._starts[number]) & (rows < self._starts[number + 1]))
+            if len(inside):
+                parts.append(fetch(rows[inside] - self._starts[number]))
+                order.append(inside)
+        return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))]
+
+
+class Recogniser(nn.Module):
+    """Convolutions with batch normalisation and pooling, then a mean over space and a linear layer.
+
+    shape    (C, *S)
+    classes  G
+    width    channels of the first layer
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, width: int = 32) -> None:
+        super().__init__()
+        channels, *spatial = shape
+        rank = self.rank = len(spatial)
+        longest = max(spatial)
+        self.patch = 1 if longest <= 40 else 2 if longest <= 80 else 4
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+        norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[rank - 1]
+        widths = [channels * self.patch**rank, width, 2 * width, 4 * width]
+        self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
+        for a, b in zip(widths, widths[1:], strict=False):
+            self.layers.append(kind(a, b, 3, padding=1, bias=False))
+            self.norms.append(norm(b))
+        self.pools = sum(min(spatial) // self.patch >= 2 * 2**level for level in range(2))
+        self.head = nn.Linear(4 * width, classes)
+        self.space = ""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 (N, C, *S) -> (N, F), what the last layer sees."""
+        pad = [amount for size in reversed(x.shape[2:]) for amount in (0, -size % self.patch)]
+        h = unfold(F.pad(x, pad, mode="replicate") if any(pad) else x, self.patch)
+        if self.rank == 2:
+            h = h.contiguous(memory_format=torch.channels_last)
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[self.rank - 1]
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            h = F.relu(norm(layer(h)))
+            if number < self.pools:
+                h = pool(h, 2)
+        return h.flatten(2).mean(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 (N, C, *S) -> logits (N, G)."""
+        logits: torch.Tensor = self.head(self.features(x))
+        return logits
+
+    @torch.no_grad()
+    def probabilities(self, fetch: Callable[[slice], torch.Tensor], n: int, size: int = 256) -> torch.Tensor:
+        """(n, G) class probabilities of n samples that `fetch(slice)` brings."""
+        self.eval()
+        device = next(self.parameters()).device
+        parts = [
+            torch.softmax(self(fetch(slice(start, min(n, start + size))).to(device)).float(), 1).cpu()
+            for start in range(0, n, size)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, self.head.out_features)
+
+
+def train_recogniser(
+    pool: Pool,
+    *,
+    shape: Sequence[int],
+    classes: int,
+    steps: int,
+    seed: int,
+    batch: int = 128,
+    augment: Augment | None = None,
+    strength: float = 0.0,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.02,
+) -> Recogniser:
+    """Train a recogniser for a number of optimiser steps.
+
+    pool           samples and labels
+    steps          updates; the same number for every arm of a comparison, never epochs: more data at a
+                   fixed number of epochs would mean more training
+    seed           of weights, order and augmentation
+    augment        classic augmentation, applied with `strength`
+    learning_rate  of AdamW at its peak (one cycle)
+    weight_decay   of AdamW
+    """
+    device = best()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, "recogniser") % 2**62)
+        network = Recogniser(shape, classes).to(device)
+    if len(shape) == 3:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
+    batch = min(batch, max(8, len(pool)))
+    order = _order(len(pool), steps * batch, seed)
+    network.train()
+    for step in range(steps):
+        warm = min(1.0, (step + 1) / (0.1 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * warm
+        rows = order[step * batch : (step + 1) * batch]
+        x = pool.x(rows)
+        if augment is not None:
+            x = augment(x, strength, generator(seed, "augment", step))
+        with autocast(device):
+            logits = network(x.to(device))
+        loss = F.cross_entropy(logits.float(), torch.from_numpy(pool.labels[rows]).to(device), label_smoothing=0.05)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    network.eval().requires_grad_(False)
+    weights = b"".join(p.detach().cpu().numpy().tobytes() for p in network.parameters())
+    network.space = f"recogniser {hashlib.sha256(weights).hexdigest()[:8]}"
+    return network
+
+
+def _order(n: int, total: int, seed: int) -> np.ndarray:
+    """`total` row numbers, one permutation after the other."""
+    epochs = -(-total // n)
+    return np.concatenate([numpy_generator(seed, "pool", epoch).permutation(n) for epoch in range(epochs)])[:total]

@@ -1,0 +1,86 @@
+"""The prior of a trained VAE, fitted on its codes: one Gaussian mixture a class.
+
+Sampling z from N(0, I) meets places where no code lies. A mixture on the codes of each class does not,
+makes any VAE class-conditional, and cannot collapse (Ghosh et al. 2020, RAE, "ex-post density
+estimation"). With few samples every covariance is shrunk towards the one that all classes share.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.covariance import ledoit_wolf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+__all__ = ["fit_mixture"]
+
+
+def fit_mixture(
+    codes: np.ndarray,
+    classes: Sequence[str],
+    names: Sequence[str],
+    *,
+    components: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Fit the mixtures.
+
+    codes       (N, Z) drawn codes of the train part
+    classes     (N,) the class of each
+    names       (G,) the classes in the order of the result
+    components  the most mixture components a class may have
+    Returns weights (G, k), means (G, k, Z) and cholesky (G, k, Z, Z), float32. A class without a
+    sample gets the mixture of all.
+    """
+    codes = np.asarray(codes, np.float64)
+    labels = np.asarray(classes)
+    width = codes.shape[1]
+    shared = _shared_covariance(codes, labels)
+    weights = np.zeros((len(names), components))
+    means = np.zeros((len(names), components, width))
+    cholesky = np.tile(np.eye(width), (len(names), components, 1, 1))
+    for g, name in enumerate(names):
+        own = codes[labels == name]
+        own = codes if len(own) == 0 else own
+        w, m, c, counts = _components(own, components, rng)
+        # As many pseudo-samples of the shared covariance as it has dimensions: a class with 10 samples
+        # leans on the others, one with 1,000 a component speaks for itself.
+        trust = (counts / (counts + width))[:, None, None]
+        covariance = trust * c + (1 - trust) * shared
+        k = len(w)
+        weights[g, :k], means[g, :k] = w, m
+        cholesky[g, :k] = np.linalg.cholesky(covariance + 1e-6 * np.eye(width))
+    return {
+        "weights": weights.astype(np.float32),
+        "means": means.astype(np.float32),
+        "cholesky": cholesky.astype(np.float32),
+    }
+
+
+def _shared_covariance(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The covariance within classes, pooled and shrunk by Ledoit and Wolf (2004)."""
+    centred = np.concatenate([codes[labels == name] - codes[labels == name].mean(0) for name in np.unique(labels)])
+    alone = len(centred) <= len(np.unique(labels))
+    if alone or not centred.any():
+        return np.eye(codes.shape[1])
+    covariance: np.ndarray = ledoit_wolf(centred, assume_centered=True)[0]
+    return covariance + 1e-4 * np.eye(codes.shape[1])
+
+
+def _components(
+    codes: np.ndarray, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(weights (k,), means (k, Z), covariances (k, Z, Z), samples a component (k,))."""
+    n, width = codes.shape
+    k = int(np.clip(n // max(25, 3 * width), 1, most))
+    if k == 1:
+        covariance = np.cov(codes.T, bias=True).reshape(width, width) if n > 1 else np.zeros((width, width))
+        return np.ones(1), codes.mean(0)[None], covariance[None], np.array([n if n > 1 else 0])
+    mixture = GaussianMixture(k, reg_covar=1e-3, max_iter=100, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 100 rounds are near enough to sample from
+        mixture.fit(codes)
+    return mixture.weights_, mixture.means_, mixture.covariances_, mixture.weights_ * n

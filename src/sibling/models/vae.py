@@ -1,0 +1,272 @@
+"""Variational auto-encoder, conditional where there is a condition.
+
+The encoder gives mean and deviation, a code is drawn by re-parameterising, the loss is reconstruction
+plus KL to N(0, 1) (Kingma and Welling 2014). Two likelihoods: "mse", the textbook's squared error, and
+the default "sigma", a Gaussian whose variance is the optimal one for each batch, which takes the
+balance of the two terms out of the user's hands (Rybkin et al. 2021). After training a prior is fitted
+on the codes (`prior.py`); the encoder is then not needed any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..device import autocast, best, generator
+from ..errors import UnsafeFile, UsageError
+from ..nets import Decoder, Encoder
+from ..types import Batch, Cond, Condition
+from .prior import fit_mixture
+from .update import guarded_update, load_strictly
+
+__all__ = ["VAE"]
+
+Z_LIMIT = 6.0  # log-variances beyond this are numerically one-sided
+
+
+class VAE:
+    """Encoder, decoder, and a prior on the codes.
+
+    latent         Z, the width of a code
+    width          channels at the finest level of both networks
+    blocks         residual blocks a level
+    beta           weight of the KL term
+    likelihood     "sigma": optimal variance; "mse": squared error, as in the textbook
+    free_bits      nats of KL a code dimension may have for nothing; keeps dimensions alive
+    warm_up        share of the training over which the KL term comes in
+    prior          "mixture": fitted on the codes of each class; "normal": N(0, I), as in the textbook
+    components     the most mixture components of a class
+    learning_rate  of AdamW at the start; falls to nothing as a cosine
+    weight_decay   of AdamW
+    keep_encoder   keep the encoder in the snapshot (to encode real samples); False = decoder alone
+    """
+
+    def __init__(
+        self,
+        latent: int = 32,
+        width: int = 64,
+        blocks: int = 1,
+        beta: float = 1.0,
+        likelihood: str = "sigma",
+        free_bits: float = 0.02,
+        warm_up: float = 0.2,
+        prior: str = "mixture",
+        components: int = 10,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 1e-4,
+        keep_encoder: bool = True,
+    ) -> None:
+        if likelihood not in ("sigma", "mse"):
+            raise UsageError(f"likelihood is {likelihood!r}; known: sigma, mse.")
+        if prior not in ("mixture", "normal"):
+            raise UsageError(f"prior is {prior!r}; known: mixture, normal.")
+        self.latent = latent
+        self.width = width
+        self.blocks = blocks
+        self.beta = beta
+        self.likelihood = likelihood
+        self.free_bits = free_bits
+        self.warm_up = warm_up
+        self.prior = prior
+        self.components = components
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.keep_encoder = keep_encoder
+        self.networks: dict[str, torch.nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.mixture: dict[str, torch.Tensor] = {}
+        self.device = best()
+        self._skipped = 0
+
+    generating: Sequence[str] = ("encoder", "decoder")
+
+    @staticmethod
+    def derive(n: int, classes: int, shape: Sequence[int]) -> list[tuple[str, Any, str]]:
+        """Arguments that follow from the data: (name, value, reason)."""
+        latent = 16 if n < 500 else 32 if n < 20_000 else 64
+        width = 64 if max(shape[1:]) > 12 or n >= 5_000 else 48
+        return [
+            ("latent", latent, f"{n:,} training samples: 16 below 500, 32 below 20,000, else 64"),
+            ("width", width, "channels at the finest level; less for tiny pictures"),
+        ]
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make this model again."""
+        names = (
+            "latent", "width", "blocks", "beta", "likelihood", "free_bits", "warm_up", "prior",
+            "components", "learning_rate", "weight_decay", "keep_encoder",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    def build(self, shape: Sequence[int], condition: Condition, rng: torch.Generator) -> None:
+        """Make the networks; their initial weights depend on `rng` alone."""
+        self.shape = tuple(shape)
+        self.names = list(getattr(condition, "classes", ())) or ["all"]
+        told, mapped = condition.width, condition.channels
+        with torch.random.fork_rng():
+            torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+            self.networks = {
+                "encoder": Encoder(shape, 2 * self.latent, told, mapped, self.width, self.blocks),
+                "decoder": Decoder(shape, self.latent, told, mapped, self.width, self.blocks),
+            }
+        layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+        for network in self.networks.values():
+            network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        parameters = [p for network in self.networks.values() for p in network.parameters()]
+        self.optimizers = {
+            "adam": torch.optim.AdamW(
+                parameters, self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
+            )
+        }
+
+    # ---- training ----------------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One update of encoder and decoder on the (negative) evidence lower bound."""
+        optimizer = self.optimizers["adam"]
+        warm = min(1.0, batch.progress / 0.02) * 0.5 * (1 + math.cos(math.pi * batch.progress))
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate * warm
+        beta = self.beta * min(1.0, batch.progress / self.warm_up) if self.warm_up else self.beta
+        reconstruction, kl, kl_used, mse = self._terms(batch, draw=True)
+        loss = (reconstruction + beta * kl_used) / math.prod(self.shape)
+        norm, self._skipped = guarded_update(optimizer, loss, clip=1.0, skipped=self._skipped)
+        return {
+            "loss/total": float(reconstruction.detach() + beta * kl.detach()),
+            "loss/reconstruction": float(reconstruction.detach()),
+            "loss/kl": float(kl.detach()),
+            "loss/mse": float(mse),
+            "gradient/norm": norm,
+        }
+
+    def _terms(self, batch: Batch, *, draw: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(reconstruction, KL, KL with free bits, mean squared error): nats a sample, averaged over the batch."""
+        x = batch.x.to(self.device)
+        vec, maps = batch.cond.vec.to(self.device), batch.cond.map.to(self.device)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(len(x), self.latent, generator=batch.rng).to(self.device)
+        with autocast(self.device, enabled=draw):
+            mean, log_variance = self._posterior(self.networks["encoder"](x, vec, maps))
+            z = reparameterise(mean, log_variance, noise) if draw else mean
+            output = self.networks["decoder"](z, vec, maps)
+        error = (output.float() - x).square()
+        mse = error.mean()
+        if self.likelihood == "sigma":
+            reconstruction = 0.5 * math.prod(self.shape) * torch.log(mse + 1e-6)
+        else:
+            reconstruction = 0.5 * error.flatten(1).sum(1).mean()
+        a_dimension = kl_to_normal(mean, log_variance)  # (Z,)
+        return reconstruction, a_dimension.sum(), a_dimension.clamp(min=self.free_bits).sum(), mse.detach()
+
+    def _posterior(self, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_variance = out.float().chunk(2, 1)  # (N, 2Z) -> (N, Z), (N, Z)
+        return mean, log_variance.clamp(-2 * Z_LIMIT, Z_LIMIT)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> tuple[float, int]:
+        """Minus the evidence lower bound at beta 1, in nats, with the code drawn from `batch.rng`."""
+        x = batch.x.to(self.device)
+        vec, maps = batch.cond.vec.to(self.device), batch.cond.map.to(self.device)
+        noise = torch.randn(len(x), self.latent, generator=batch.rng).to(self.device)
+        mean, log_variance = self._posterior(self.networks["encoder"](x, vec, maps))
+        output = self.networks["decoder"](reparameterise(mean, log_variance, noise), vec, maps)
+        mse = (output - x).square().mean()
+        if self.likelihood == "sigma":
+            reconstruction = 0.5 * math.prod(self.shape) * torch.log(mse + 1e-6)
+        else:
+            reconstruction = 0.5 * math.prod(self.shape) * mse
+        return float(reconstruction + kl_to_normal(mean, log_variance).sum()) * len(x), len(x)
+
+    # ---- after training ----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, x: torch.Tensor, cond: Cond) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (N, C, *S) -> mean (N, Z) and log-variance (N, Z) of the posterior. Raises UsageError without encoder."""
+        if "encoder" not in self.networks:
+            raise UsageError("This snapshot was kept without its encoder (--keep decoder): it cannot encode.")
+        mean, log_variance = self._posterior(
+            self.networks["encoder"](x.to(self.device), cond.vec.to(self.device), cond.map.to(self.device))
+        )
+        return mean.cpu(), log_variance.cpu()
+
+    def settle(self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator) -> None:
+        """Fit the mixture prior on codes drawn for the train part."""
+        codes, classes = [], []
+        for batch, names in batches():
+            mean, log_variance = self.encode(batch.x, batch.cond)
+            noise = torch.randn(mean.shape, generator=batch.rng)
+            codes.append(reparameterise(mean, log_variance, noise).numpy())
+            classes += names
+        fitted = fit_mixture(np.concatenate(codes), classes, self.names, components=self.components, rng=rng)
+        self.mixture = {name: torch.from_numpy(value) for name, value in fitted.items()}
+
+    @torch.no_grad()
+    def sample(self, cond: Cond, y: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """Decode a code from the prior of each class (N, C, *S); code i depends on y[i] and seeds[i] alone."""
+        z = torch.stack([self._code(name, seed) for name, seed in zip(y, seeds, strict=True)])
+        output = self.networks["decoder"](
+            z.to(self.device), cond.vec.to(self.device), cond.map.to(self.device)
+        )
+        return output.float().clamp(-1, 1).cpu()
+
+    def _code(self, name: str, seed: int) -> torch.Tensor:
+        rng = generator(seed, "code")
+        u, noise = torch.rand((), generator=rng), torch.randn(self.latent, generator=rng)
+        if self.prior == "normal" or not self.mixture:
+            return noise
+        g = self.names.index(name)
+        edges = self.mixture["weights"][g].cumsum(0)
+        k = int(torch.searchsorted(edges, u * edges[-1]).clamp(max=len(edges) - 1))
+        return self.mixture["means"][g, k] + self.mixture["cholesky"][g, k] @ noise
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """decoder/*, prior/* and, unless it was dropped, encoder/*."""
+        kept = ("encoder", "decoder") if self.keep_encoder and "encoder" in self.networks else ("decoder",)
+        weights = {
+            f"{name}/{key}": value.detach().cpu().contiguous()
+            for name in kept
+            for key, value in self.networks[name].state_dict().items()
+        }
+        return {**weights, **{f"prior/{key}": value for key, value in self.mixture.items()}}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over a state. Raises UnsafeFile."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "decoder": {}, "prior": {}}
+        for key, value in state.items():
+            part, _, name = key.partition("/")
+            if part not in parts:
+                raise UnsafeFile(f"A VAE has no part {part!r}; known: {', '.join(parts)}.")
+            parts[part][name] = value
+        load_strictly(self.networks["decoder"], parts["decoder"], "decoder")
+        if parts["encoder"]:
+            load_strictly(self.networks["encoder"], parts["encoder"], "encoder")
+        else:
+            self.networks.pop("encoder", None)
+        self.mixture = _checked_mixture(parts["prior"], len(self.names), self.components, self.latent)
+
+
+def reparameterise(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """z = mean + deviation * noise, all (N, Z)."""
+    return mean + torch.exp(0.5 * log_variance) * noise
+
+
+def kl_to_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, variance) || N(0, 1)) in nats, averaged over the batch: (N, Z), (N, Z) -> (Z,)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(0)
+
+
+def _checked_mixture(saved: dict[str, torch.Tensor], groups: int, k: int, width: int) -> dict[str, torch.Tensor]:
+    if not saved:
+        return {}
+    shapes = {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)}
+    if saved.keys() != shapes.keys():
+        raise UnsafeFile(f"The prior holds {', '.join(sorted(saved))}; it must hold {', '.join(shapes)}.")
+    for name, shape in shapes.items():
+        if tuple(saved[name].shape) != shape or not torch.isfinite(saved[name]).all():
+            raise UnsafeFile(f"The prior's {name} must be finite and {shape}, it is {tuple(saved[name].shape)}.")
+    return saved

@@ -1,0 +1,215 @@
+"""Convolution networks of any rank: the rank comes from the shape (C, *S).
+
+No normalisation layers: residual branches end in a convolution that starts at zero, so that a deep
+network begins as a shallow one (Zhang et al. 2019, Fixup; Huang et al. 2024, R3GAN). A patch stem and
+a pixel-shuffle head keep every convolution off the full resolution: that is what makes a CPU enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["Block", "Decoder", "Encoder", "Plan", "convolution", "fold", "unfold"]
+
+SLOPE = 0.2
+
+
+def convolution(rank: int, inputs: int, outputs: int, kernel: int, *, gain: float = 1.0) -> nn.Module:
+    """A convolution with `rank` spatial axes that keeps their sizes (odd kernels).
+
+    gain  of the initial weights; 0 makes a branch that starts silent
+    """
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    layer = kind(inputs, outputs, kernel, padding=kernel // 2)
+    with torch.no_grad():
+        fan_in = inputs * kernel**rank
+        layer.weight.normal_(0, gain / math.sqrt(fan_in)) if gain else layer.weight.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return layer
+
+
+class Plan:
+    """How a shape is folded: patch edge, sizes and widths of the levels, coarsest last.
+
+    shape  (C, *S)
+    width  channels of the finest level; each coarser one has twice as many, at most 4 x width
+    """
+
+    def __init__(self, shape: Sequence[int], width: int) -> None:
+        self.channels, *spatial = shape
+        self.spatial = tuple(spatial)
+        self.rank = len(spatial)
+        longest = max(spatial)
+        self.patch = 1 if longest <= 12 else 2 if longest <= 40 else 4 if longest <= 96 else 8
+        self.levels = 1
+        while longest / self.patch / 2 ** (self.levels - 1) > 8:
+            self.levels += 1
+        if longest / self.patch <= 8:
+            self.levels = 2
+        step = self.patch * 2 ** (self.levels - 1)
+        # Sizes that do not divide are padded inside the network and cropped at its end.
+        self.padded = tuple(math.ceil(size / step) * step for size in spatial)
+        self.coarsest = tuple(size // step for size in self.padded)
+        self.widths = tuple(min(width * 2**level, 4 * width) for level in range(self.levels))
+
+    def pad(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, *S) -> (N, C, *padded), repeating the border."""
+        amounts: list[int] = []
+        for size, padded in zip(reversed(self.spatial), reversed(self.padded), strict=True):
+            amounts += [0, padded - size]
+        return F.pad(x, amounts, mode="replicate") if any(amounts) else x
+
+    def crop(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, *padded) -> (N, C, *S)."""
+        return x[(..., *(slice(size) for size in self.spatial))]
+
+
+def unfold(x: torch.Tensor, patch: int) -> torch.Tensor:
+    """Space to depth: (N, C, *S) -> (N, C * patch^rank, *S / patch)."""
+    if patch == 1:
+        return x
+    rank = x.ndim - 2
+    if rank == 2:
+        return F.pixel_unshuffle(x, patch)
+    n, c, *spatial = x.shape
+    split = [part for size in spatial for part in (size // patch, patch)]
+    x = x.reshape(n, c, *split)  # (N, C, S1/p, p, S2/p, p, ...)
+    order = [0, 1, *(3 + 2 * i for i in range(rank)), *(2 + 2 * i for i in range(rank))]
+    return x.permute(order).reshape(n, c * patch**rank, *(size // patch for size in spatial))
+
+
+def fold(x: torch.Tensor, patch: int) -> torch.Tensor:
+    """Depth to space, the inverse of `unfold`: (N, C * patch^rank, *S) -> (N, C, *S * patch)."""
+    if patch == 1:
+        return x
+    rank = x.ndim - 2
+    if rank == 2:
+        return F.pixel_shuffle(x, patch)
+    n, channels, *spatial = x.shape
+    c = channels // patch**rank
+    x = x.reshape(n, c, *[patch] * rank, *spatial)  # (N, C, p, p, ..., S1, S2, ...)
+    order = [0, 1, *(axis for i in range(rank) for axis in (2 + rank + i, 2 + i))]
+    return x.permute(order).reshape(n, c, *(size * patch for size in spatial))
+
+
+class Block(nn.Module):
+    """x + conv(act(conv(act(x)))), the last convolution starting at zero; optionally told about y.
+
+    width  channels
+    told   K of the vector that shifts the channels inside; 0 = none
+    """
+
+    def __init__(self, rank: int, width: int, told: int = 0) -> None:
+        super().__init__()
+        gain = math.sqrt(2 / (1 + SLOPE**2))
+        self.first = convolution(rank, width, width, 3, gain=gain)
+        self.last = convolution(rank, width, width, 3, gain=0)
+        self.shift = nn.Linear(told, width) if told else None
+
+    def forward(self, x: torch.Tensor, vec: torch.Tensor | None = None) -> torch.Tensor:
+        inner = self.first(F.leaky_relu(x, SLOPE))
+        if self.shift is not None and vec is not None:
+            inner = inner + _as_map(self.shift(vec), inner)
+        out: torch.Tensor = x + self.last(F.leaky_relu(inner, SLOPE))
+        return out
+
+
+def _as_map(vec: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return vec.reshape(*vec.shape, *[1] * (like.ndim - 2))  # (N, C) -> (N, C, 1, ...)
+
+
+class Encoder(nn.Module):
+    """(N, C, *S) and Cond -> (N, outputs).
+
+    shape    (C, *S)
+    outputs  width of the result
+    told     K, the width of the condition's vector
+    mapped   M, the channels of the condition's map, which is stacked onto x
+    width    channels of the finest level
+    blocks   residual blocks a level
+    """
+
+    def __init__(
+        self, shape: Sequence[int], outputs: int, told: int = 0, mapped: int = 0, width: int = 64, blocks: int = 1
+    ) -> None:
+        super().__init__()
+        self.plan = plan = Plan(shape, width)
+        gain = math.sqrt(2 / (1 + SLOPE**2))
+        self.stem = convolution(plan.rank, (plan.channels + mapped) * plan.patch**plan.rank, plan.widths[0], 3)
+        self.told = nn.Linear(told, plan.widths[0]) if told else None
+        self.blocks = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        for level, w in enumerate(plan.widths):
+            self.blocks.append(nn.ModuleList(Block(plan.rank, w) for _ in range(blocks)))
+            if level + 1 < plan.levels:
+                self.downs.append(convolution(plan.rank, w * 2**plan.rank, plan.widths[level + 1], 1))
+        self.head = nn.Linear(plan.widths[-1] * math.prod(plan.coarsest) + told, outputs)
+        nn.init.normal_(self.head.weight, 0, gain / math.sqrt(self.head.in_features))
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        if maps.shape[1]:
+            x = torch.cat([x, maps], 1)
+        h = self.stem(unfold(self.plan.pad(x), self.plan.patch))
+        if self.told is not None:
+            h = h + _as_map(self.told(vec), h)
+        for level, blocks in enumerate(self.blocks):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h)
+            if level < len(self.downs):
+                h = self.downs[level](unfold(h, 2))
+        flat = F.leaky_relu(h, SLOPE).flatten(1)  # (N, W * prod(coarsest))
+        out: torch.Tensor = self.head(torch.cat([flat, vec.to(flat)], 1) if vec.shape[1] else flat)
+        return out
+
+
+class Decoder(nn.Module):
+    """(N, Z) and Cond -> (N, C, *S), unbounded.
+
+    shape   (C, *S)
+    latent  Z
+    told    K, the width of the condition's vector
+    mapped  M, the channels of the condition's map, which is stacked onto the finest features
+    width   channels of the finest level
+    blocks  residual blocks a level
+    """
+
+    def __init__(
+        self, shape: Sequence[int], latent: int, told: int = 0, mapped: int = 0, width: int = 64, blocks: int = 1
+    ) -> None:
+        super().__init__()
+        self.plan = plan = Plan(shape, width)
+        gain = math.sqrt(2 / (1 + SLOPE**2))
+        self.start = nn.Linear(latent + told, plan.widths[-1] * math.prod(plan.coarsest))
+        nn.init.normal_(self.start.weight, 0, 1 / math.sqrt(latent + told))
+        nn.init.zeros_(self.start.bias)
+        self.blocks = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        for level in reversed(range(plan.levels)):
+            w = plan.widths[level]
+            self.blocks.append(nn.ModuleList(Block(plan.rank, w, told) for _ in range(blocks)))
+            if level:
+                self.ups.append(convolution(plan.rank, w, plan.widths[level - 1] * 2**plan.rank, 1))
+        finest = plan.widths[0] + mapped * plan.patch**plan.rank
+        self.head = convolution(plan.rank, finest, plan.channels * plan.patch**plan.rank, 3, gain=gain)
+
+    def forward(self, z: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        h = self.start(torch.cat([z, vec], 1) if vec.shape[1] else z)
+        h = h.reshape(len(z), self.plan.widths[-1], *self.plan.coarsest)  # (N, W * prod) -> (N, W, *coarsest)
+        if self.plan.rank == 2:
+            h = h.contiguous(memory_format=torch.channels_last)
+        for level, blocks in enumerate(self.blocks):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, vec)
+            if level < len(self.ups):
+                h = fold(self.ups[level](h), 2)
+        h = F.leaky_relu(h, SLOPE)
+        if maps.shape[1]:
+            h = torch.cat([h, unfold(self.plan.pad(maps), self.plan.patch).to(h)], 1)
+        return self.plan.crop(fold(self.head(h), self.plan.patch))

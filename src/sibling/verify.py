@@ -1,0 +1,126 @@
+"""Re-hash and re-decode everything in a folder that Sibling made, and say what is wrong."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import files
+from .dataset import is_store, open_store
+from .errors import BadInput, SiblingError
+from .modalities.image import Image
+from .snapshot import Snapshot
+
+__all__ = ["verify"]
+
+log = logging.getLogger("sibling")
+
+
+def verify(folder: str | Path) -> list[str]:
+    """What is wrong with a data set, a run, a store or an evaluation, in plain sentences; empty = sound.
+
+    Args:
+        folder: what `write`, `sample`, `curate`, `fit`, `read` or `enlarge` made.
+
+    Every byte is hashed again and every picture decoded again. Raises BadInput when the folder has no
+    manifest: it is unfinished, or not ours.
+    """
+    folder = Path(folder)
+    manifest, wrong = files.check_manifest(folder)
+    listed = set(manifest["files"])
+    kind = manifest.get("kind")
+    if kind == "dataset":
+        wrong += list(_dataset(folder, listed))
+    elif kind == "run":
+        wrong += list(_run(folder))
+    elif is_store(folder):
+        wrong += list(_store(folder))
+    return wrong
+
+
+def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
+    """Each row has its file, each file its row, every picture decodes to one size and mode."""
+    rows = files.read_jsonl(folder / "metadata.jsonl")
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in listed and path.name != files.MANIFEST:
+            yield f"{name}: not in the manifest"
+    named = [row["file_name"] for row in rows if "file_name" in row]
+    pictures = {name for name in listed if Path(name).suffix.lower() in Image.suffixes}
+    for name in sorted(pictures - set(named)):
+        yield f"{name}: no row in metadata.jsonl"
+    seen: dict[str, int] = {}
+    shapes: set[Any] = set()
+    for row in rows:
+        name = row.get("file_name")
+        if name is None:
+            continue
+        seen[name] = seen.get(name, 0) + 1
+        if name not in listed:
+            yield f"{name}: in metadata.jsonl, not in the manifest"
+        elif name in pictures:
+            yield from _picture(folder / name, name, row, shapes)
+        if row.get("origin") not in ("real", "synthetic"):
+            yield f"{name}: its origin is {row.get('origin')!r}"
+        elif row["origin"] == "synthetic" and not {"seed", "index", "snapshot"} <= row.keys():
+            yield f"{name}: synthetic, but seed, index or snapshot is missing"
+    for name, count in seen.items():
+        if count > 1:
+            yield f"{name}: {count} rows in metadata.jsonl"
+    if len(shapes) > 1:
+        yield f"The synthetic samples have {len(shapes)} different sizes or modes."
+
+
+def _picture(path: Path, name: str, row: dict[str, Any], shapes: set[Any]) -> Iterator[str]:
+    look = Image()
+    try:
+        content = path.read_bytes()
+        header = look.look(content)
+        height, width = header["size"]
+        Image(height, width, header["channels"], 16 if header.get("wide") else 8).decode(content)
+    except (OSError, SiblingError) as error:
+        yield f"{name}: {error}"
+        return
+    if row.get("origin") == "synthetic":
+        shapes.add((header["size"], header["mode"]))
+
+
+def _run(folder: Path) -> Iterator[str]:
+    try:
+        snapshot = Snapshot(folder)
+        for key, value in snapshot.model.state().items():
+            if not torch.isfinite(value).all():
+                yield f"model.safetensors: {key} holds values that are not finite"
+        yield from _store(folder / "data")
+        split = snapshot.run["data"]["split_hash"]
+        if split and snapshot.data.found.get("split_hash") != split:
+            yield "data: the split is not the one that the run was trained with"
+    except SiblingError as error:
+        yield str(error)
+    if (folder / "evaluation").is_dir():
+        for sentence in files.check_manifest(folder / "evaluation")[1]:
+            yield f"evaluation/{sentence}"
+    for row in files.read_jsonl(folder / "stats.jsonl"):
+        value = row.get("loss/total")
+        if value is not None and not math.isfinite(value):
+            yield f"stats.jsonl: the loss at step {row.get('step')} is not finite"
+
+
+def _store(folder: Path) -> Iterator[str]:
+    try:
+        data = open_store(folder)
+        _, wrong = files.check_manifest(folder)
+        yield from (f"{folder.name}/{sentence}" for sentence in wrong)
+        if len(data.raw) != len(data):
+            yield f"{folder.name}: {len(data.raw)} samples, {len(data)} rows"
+        held = {g for g, s in zip(data.table["group"], data.table["split"], strict=True) if s == "test"}
+        trained = {g for g, s in zip(data.table["group"], data.table["split"], strict=True) if s == "train"}
+        if held & trained:
+            yield f"{folder.name}: {len(held & trained)} groups of duplicates lie in train and in test"
+    except BadInput as error:
+        yield str(error)

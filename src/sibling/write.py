@@ -1,0 +1,108 @@
+"""6 · Datasets -> a place on disk: real and synthetic together, origin kept, manifest last."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__, files
+from .dataset import Dataset
+from .errors import UsageError
+from .formats import FORMATS
+from .read import read
+from .registry import lookup
+from .snapshot import Snapshot
+from .types import Record
+
+__all__ = ["write"]
+
+log = logging.getLogger("sibling")
+
+
+def write(
+    real: str | Path | Dataset | None = None,
+    fake: str | Path | Dataset | None = None,
+    *,
+    out: str | Path,
+    against: str | Path | Snapshot | None = None,
+    format: str = "folder",  # noqa: A002 - the word that users know
+    link: str = "copy",
+    overwrite: bool = False,
+) -> Path:
+    """Write a labelled data set: the real samples, the synthetic ones, or both.
+
+    Args:
+        real: a Dataset or a place that `read` can read; None = none.
+        fake: synthetic samples, as a Dataset or as a folder that `sample` or `curate` wrote; None = none.
+        out: the folder to make; it appears whole or not at all.
+        against: the run folder that the synthetic samples come from; needed to read them from a folder.
+        format: "folder" (class folders and metadata.jsonl), "npz" or "idx".
+        link: how real files are brought: "copy", "hard" (link) or "sym" (link). Only for "folder".
+        overwrite: replace a finished data set at `out`.
+
+    In metadata.jsonl each row says file_name, label, origin and split, and for a synthetic sample also
+    seed, index, snapshot, its scores and the nearest real sample.
+    Raises UsageError, BadInput, ResourceError.
+    """
+    if link not in ("copy", "hard", "sym"):
+        raise UsageError(f"link is {link!r}; known: copy, hard, sym.")
+    if real is None and fake is None:
+        raise UsageError("There is nothing to write: give real samples, synthetic ones, or both.")
+    out = Path(out)
+    snapshot = Snapshot(against) if isinstance(against, str | Path) else against
+    for place in (real, fake):
+        if isinstance(place, str | Path):
+            files.refuse_overlap(out, Path(place))
+    if isinstance(fake, str | Path):
+        fake = read(fake, like=snapshot.data if snapshot else None)
+    if isinstance(real, str | Path):
+        real = read(real)
+    sets = [data for data in (real, fake) if data is not None and len(data)]
+    if not sets:
+        raise UsageError("There is nothing to write: both sets are empty.")
+    _refuse_sources(out, sets)
+    writer = lookup(FORMATS, "sibling.formats", format)()
+    suffix = getattr(sets[0].modality, "suffix", ".bin")
+    as_files = format == "folder"
+    extra = {"sibling": __version__, "snapshot": snapshot.hash if snapshot else None}
+    with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
+        rows = writer.write(folder, _records(sets, as_files, link), suffix)
+    made = sum(row.get("origin") == "synthetic" for row in rows)
+    log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - made:,}", f"{made:,}", out)
+    return out
+
+
+def _refuse_sources(out: Path, sets: list[Dataset]) -> None:
+    """The original files may lie elsewhere than the store: neither may hold the output."""
+    folders = {Path(source).parent for data in sets for source in data.table["source"] if source}
+    for folder in folders:
+        if out.resolve() == folder or out.resolve().is_relative_to(folder):
+            raise UsageError(
+                f"The output {out} lies in {folder}, where samples of the input lie: synthetic samples would become "
+                "real ones in the next run. Choose an output beside the input."
+            )
+
+
+def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]:
+    for data in sets:
+        for row, record in enumerate(data.records()):
+            info: dict[str, Any] = dict(record.info)
+            kept_file = as_files and isinstance(record.source, Path) and record.source.is_file()
+            if kept_file:
+                info["link"] = link
+                source: Any = record.source
+            else:
+                raw = np.asarray(data.raw[row])
+                source = data.modality.encode(raw) if as_files else _as_array(raw)
+            split = record.split if record.split in ("train", "val", "test") else None
+            yield Record(record.key, source, record.y, record.origin, split, info)
+
+
+def _as_array(raw: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (H, W) or (H, W, C), as array formats keep it."""
+    moved = np.moveaxis(raw, 0, -1)
+    return moved[..., 0] if raw.shape[0] == 1 else moved

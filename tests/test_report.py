@@ -1,0 +1,298 @@
+"""The report: whole and bare run folders, hostile names, no request, bounded size, same bytes twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_run import dump, dump_lines, write_run
+from PIL import Image
+
+from sibling.errors import BadInput, UsageError
+from sibling.report import report
+
+EVIL = "\"><img src=x onerror=alert(1)><script>alert(2)</script>\x1b[31m\u202ered $\\frac{ {{ 7*7 }} '--><b>"
+VOID = {"meta", "img", "br", "path", "use"}
+
+
+# ---------------------------------------------------------------- reading the page back
+
+
+class Page(HTMLParser):
+    """The elements, attributes and text of a page; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, (tag, self.open, self.getpos())
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def _read(path: Path) -> Page:
+    return Page(path.read_text("utf-8"))
+
+
+def _shape(page: Page) -> list[tuple[str, tuple[str, ...]]]:
+    """Every element with the names of its attributes, outside the charts."""
+    svg = {"svg", "g", "path", "text", "use", "defs", "clippath", "rect"}
+    return [(tag, tuple(sorted(attributes))) for tag, attributes in page.tags if tag not in svg]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(whole: Path) -> Page:
+    return _read(report(whole))
+
+
+# ---------------------------------------------------------------- tests
+
+
+def test_complete_run(whole: Path, page: Page) -> None:
+    for words in (
+        "Yes: training with the synthetic pictures helps.",
+        "+2.1 points",
+        "95 % interval +0.3 to +3.9",
+        "655 real → 4,980 synthetic",
+        "a lift below 1.6 points cannot be seen",
+        "best with synthetic",
+        "12 times what real samples score among themselves",
+        "Copy share: 1.1 % , against a floor of 0.0 %",
+        "the usual threshold",
+        "the file ends in the middle of the picture",
+        "n/4 rounded to 8, at most 128",
+        "sibling fit digits run --model vae --steps 4000 --seed 0",
+        "best, step 3,100",
+        "9f2c" * 16,
+    ):
+        assert words in page.text, words
+    assert "cannot be shown" not in page.text
+    assert len(page.all("svg")) == 5  # the arms and four curves
+    assert len(page.all("img")) == 20 + 12 + 1
+    assert all(
+        image["alt"] and image["src"].startswith("data:image/png;base64,") for image in page.all("img")
+    )
+    assert not re.search("private|anonym", page.text, re.IGNORECASE)
+
+
+def test_accessible(page: Page) -> None:
+    assert page.all("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    links = [a["href"].removeprefix("#") for a in page.all("a")]
+    assert set(links) <= set(ids)
+    assert len(links) == 8
+
+
+def test_offline(whole: Path) -> None:
+    text = report(whole).read_text("utf-8")
+    assert "://" not in text
+    assert "default-src 'none'" in text
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,")), (tag, attributes)
+    assert not re.search(r"@import|url\((?!#)", text)
+    names = [a["id"] for _, a in page.tags if "id" in a]
+    used = set(re.findall(r"url\(#([^)]+)\)", text)) | {u["xlink:href"][1:] for u in page.all("use")}
+    assert used <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_same_bytes(whole: Path, tmp_path: Path) -> None:
+    first = report(whole, out=tmp_path / "a" / "page.html")
+    assert first == tmp_path / "a" / "page.html"
+    assert first.read_bytes() == report(str(whole)).read_bytes()
+
+
+@pytest.mark.parametrize("evil", [EVIL, "</style></svg></title><svg onload=alert(1)>", "\udcff\udcfe"])
+def test_hostile_names(tmp_path: Path, evil: str) -> None:
+    def poison(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                (evil + k if k.startswith(("digit", "real", "synth")) else k): poison(v)
+                for k, v in value.items()
+            }
+        if isinstance(value, list):
+            return [poison(item) for item in value]
+        return evil + value if isinstance(value, str) and value not in keep else value
+
+    keep = {"min", "max", "helps", "label", "image"}
+    run, plain = tmp_path / "run", write_run(tmp_path / "plain", ["digit 0", "digit 1"])
+    write_run(run, ["digit 0", "digit 1"])
+    for path in [*run.glob("*.json"), *run.glob("*/*.json")]:
+        if path.name != "MANIFEST.json":
+            dump(path, poison(json.loads(path.read_text("utf-8"))))
+    rows = [poison(json.loads(line)) for line in (run / "curation.jsonl").read_text("utf-8").splitlines()]
+    dump_lines(run / "curation.jsonl", rows)
+    bad, good = _read(report(run)), _read(report(plain))
+    # `counts` is {"real", "fake"} in scores and loses its sentence when poisoned; nothing may be added.
+    assert set(_shape(bad)) <= set(_shape(good))
+    assert len(_shape(bad)) <= len(_shape(good))
+    assert not [name for _, attributes in bad.tags for name in attributes if name.startswith("on")]
+    assert not {"script", "iframe", "b"} & ({tag for tag, _ in bad.tags} - {tag for tag, _ in good.tags})
+    assert {tag for tag, _ in bad.tags} == {tag for tag, _ in good.tags}
+    assert "cannot be shown" not in bad.text
+    assert not re.search(
+        "[\x00-\x08\x0b-\x1f\x7f\u202e\ud800-\udfff]", (run / "report.html").read_text("utf-8")
+    )
+    if evil is EVIL:
+        assert "onerror=alert(1)" in bad.text  # shown, not run
+        assert "{{ 7*7 }}" in bad.text
+        assert "\\x1b[31m" in bad.text
+
+
+def test_bare_run(tmp_path: Path) -> None:
+    dump(tmp_path / "run.json", {"format": 1})
+    page = _read(report(tmp_path))
+    for words in (
+        "has not been measured yet",
+        "holds no verdict",
+        "No pictures are kept",
+        "lists no synthetic pictures",
+        "holds no scores",
+        "Nothing was curated",
+        "holds no curve",
+        "does not say what was found",
+        "holds no counts",
+    ):
+        assert words in page.text, words
+    assert "cannot be shown" not in page.text
+    assert "None" not in page.text
+
+
+def test_unconditional_without_val(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ["all"])
+    facts = json.loads((run / "run.json").read_text("utf-8"))
+    facts |= {"condition": {"name": "none"}, "best_step": None}
+    facts["data"]["counts"] = {"train": 70, "val": {}, "test": {"all": 20}}
+    dump(run / "run.json", facts)
+    evaluation = json.loads((run / "evaluation" / "evaluation.json").read_text("utf-8"))
+    evaluation["verdict"] = None
+    del evaluation["pictures"]["classes"]
+    dump(run / "evaluation" / "evaluation.json", evaluation)
+    dump_lines(run / "stats.jsonl", [{"step": 1, "loss/total": 3.0, "val/loss": None}])
+    page = _read(report(run))
+    assert "cannot be shown" not in page.text
+    assert "70 real → 4,980 synthetic" in page.text
+    assert len(page.all("svg")) == 1
+    assert page.all("img")[0]["alt"] == "16 real pictures of the class all pictures"
+
+
+def test_nulls_everywhere(tmp_path: Path) -> None:
+    def empty(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: empty(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [empty(item) for item in value]
+        return value if isinstance(value, str) else None
+
+    run = write_run(tmp_path / "run")
+    for path in [*run.glob("*.json"), *run.glob("*/*.json")]:
+        dump(path, empty(json.loads(path.read_text("utf-8"))))
+    page = _read(report(run))
+    assert "cannot be shown" not in page.text
+    assert "Could not be computed" in page.text
+    assert not re.search(r"\b(nan|None|null)\b", page.text)
+
+
+@pytest.mark.parametrize("answer", ["helps", "no evidence", "harms", "cannot tell", "something new"])
+def test_each_answer_has_a_word(tmp_path: Path, answer: str) -> None:
+    dump(tmp_path / "run.json", {"format": 1})
+    dump(tmp_path / "evaluation" / "evaluation.json", {"verdict": {"answer": answer, "lift": -1.25}})
+    words = {"helps": "Helps Yes", "no evidence": "No evidence There is no", "harms": "Harms No"}
+    page = _read(report(tmp_path))
+    assert words.get(answer, "Cannot tell This test cannot tell") in page.text
+    assert "\u22121.2 points" in page.text
+
+
+def test_damaged_parts_leave_the_rest(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ["digit 0"])
+    parts = {
+        "evaluation/pictures.npz": "The pictures cannot be shown",
+        "evaluation/evaluation.json": "The lift cannot be shown",
+        "previews/step-004000.png": "The last preview cannot be shown",
+        "curation.json": "The curation cannot be shown",
+        "data/store.json": "What was found in the data cannot be shown",
+        "stats.jsonl": "The curves cannot be shown",
+    }
+    for name in parts:
+        (run / name).write_bytes(b"[1,\n2\n3\n" + bytes(40))
+    page = _read(report(run))
+    for words in (
+        *parts.values(),
+        "How to reproduce it",
+        "fingerprint of the data",
+        "its verdict cannot be read",
+    ):
+        assert words in page.text, words
+
+
+def test_hundred_classes_stay_small(tmp_path: Path) -> None:
+    names = [f"class {i:03d}" for i in range(100)]
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (16, 160, 120, 3), dtype=np.uint8)  # the worst case for PNG
+    pictures = {f"{kind}_{i}": noise for kind in ("real", "fake") for i in range(30)}
+    pictures |= {"copies_fake": noise[:14], "copies_real": noise[:14]}
+    run = write_run(tmp_path / "run", names, pictures)
+    Image.fromarray(rng.integers(0, 256, (1500, 1500, 3), dtype=np.uint8)).save(
+        run / "previews" / "step-009999.png"
+    )
+    path = report(run)
+    assert path.stat().st_size < 5_000_000
+    page = _read(path)
+    assert "24 of 100 classes" in page.text
+    assert "12 of 14 pairs" in page.text
+
+
+def test_refuses(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no run\.json"):
+        report(tmp_path)
+    dump(tmp_path / "run.json", [1])
+    with pytest.raises(BadInput, match="damaged"):
+        report(tmp_path)
+    dump(tmp_path / "run.json", {"data": 5})
+    with pytest.raises(BadInput, match="damaged"):
+        report(tmp_path)
+    dump(tmp_path / "run.json", {})
+    with pytest.raises(UsageError, match="is a folder"):
+        report(tmp_path, out=tmp_path)
