@@ -106,14 +106,20 @@ def _load(folder: Path, state: State) -> int:
     state.best = {name: weights for (kind, name), weights in parts.items() if kind == "best"}
     for name, optimizer in state.model.optimizers.items():
         slots: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for key, value in parts.get(("optimizer", name), {}).items():
             number, _, slot = key.partition("/")
-            slots.setdefault(int(number), {})[slot] = value
+            slots.setdefault(int(number), {})[slot] = _laid_out_like(parameters[int(number)], value)
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     state.best_loss = math.inf if saved["best_loss"] is None else float(saved["best_loss"])
     state.best_step, state.since_best = int(saved["best_step"]), int(saved["since_best"])
     state.seconds = float(saved["seconds"])
     return int(saved["step"])
+
+
+def _laid_out_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """The value with the strides of its parameter: fused optimisers walk through both as they lie in memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def remove_all(out: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import cyclopts
 
 from . import __version__
 from .errors import SiblingError
+from .progress import printable
 
 __all__ = ["app", "main"]
 
@@ -47,42 +50,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _terminate)
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("sibling").setLevel(logging.INFO)
-    code = _guarded(lambda: app(given, exit_on_error=False, print_error=True), debug)
+    code = _guarded(lambda: app(given, exit_on_error=False, print_error=False), debug)
     if arguments is None:
         sys.exit(code)
     return code
+
+
+class _Printable(logging.Formatter):
+    """Log lines hold names of files and classes too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, wherever the work stood; `fit` handles it by itself while it trains."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _guarded(work: Callable[[], Any], debug: bool) -> int:
     """Turn every expected failure into one line and an exit code."""
     try:
         result = work()
+        sys.stdout.flush()  # here, where a closed pipe can still be caught
         return result if isinstance(result, int) else 0
-    except SiblingError as error:
-        if debug:
-            raise
-        print(f"sibling: {_printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except cyclopts.CycloptsError:
-        return 2
-    except KeyboardInterrupt:
-        print("sibling: stopped.", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (MemoryError, RuntimeError) as error:
-        if debug or not (isinstance(error, MemoryError) or "can't allocate memory" in str(error)):
+    except KeyboardInterrupt as error:
+        _complain("stopped.")
+        return 143 if isinstance(error, _Terminated) else 130
+    except (SiblingError, cyclopts.CycloptsError, OSError, MemoryError, RuntimeError) as error:
+        if debug:
             raise
-        print("sibling: Memory ran out. Use a smaller --size or --batch.", file=sys.stderr)
-        return 4
+        line, code = _line(error)
+        if code is None:
+            raise
+        _complain(line)
+        return code
 
 
-def _printable(text: str) -> str:
-    """File and class names may hold terminal escapes: they are shown, not obeyed."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace("\n", " "))
+def _line(error: BaseException) -> tuple[str, int | None]:
+    """What an error says on one line, and its exit code; no code for what is a fault of ours."""
+    if isinstance(error, SiblingError):
+        return str(error), error.exit_code
+    if isinstance(error, cyclopts.CycloptsError):
+        return f"{' '.join(str(error).split())} (sibling --help, sibling COMMAND --help)", 2
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "Memory ran out. Use a smaller --size or --batch.", 4
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'}: {error.strerror or error}.", 4
+    return str(error), None
+
+
+def _complain(line: str) -> None:
+    print(f"sibling: {printable(line.replace(chr(10), ' '))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

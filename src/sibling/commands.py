@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -13,7 +14,8 @@ from cyclopts import Parameter
 
 from . import errors
 from .models import MODELS
-from .registry import names
+from .progress import printable
+from .registry import lookup, names
 
 __all__ = ["curate", "enlarge", "evaluate", "example", "fit", "models", "read", "report", "sample", "verify", "write"]
 
@@ -43,7 +45,8 @@ def _command(verb: Callable[..., Any], then: Callable[[Any, dict[str, Any]], int
         elif name == "want":
             hint = str | None
         elif name == "arguments":
-            hint = Annotated[dict[str, Any] | None, Parameter(converter=_json_object, n_tokens=1, accepts_keys=False)]
+            as_json = Parameter(converter=_json_object, n_tokens=1, accepts_keys=False)
+            hint = Annotated[dict[str, Any] | None, as_json]
         parameters.append(parameter.replace(annotation=hint))
 
     @functools.wraps(verb)
@@ -58,9 +61,7 @@ def _command(verb: Callable[..., Any], then: Callable[[Any, dict[str, Any]], int
 
 
 def _verb(name: str, then: Callable[[Any, dict[str, Any]], int | None]) -> Any:
-    import importlib
-
-    return _command(getattr(importlib.import_module(f"sibling.{name}"), name), then)
+    return _command(getattr(import_module(f"sibling.{name}"), name), then)
 
 
 def _after_enlarge(evaluation: Any, arguments: dict[str, Any]) -> None:
@@ -74,12 +75,14 @@ def _after_enlarge(evaluation: Any, arguments: dict[str, Any]) -> None:
 def _after_read(data: Any, arguments: dict[str, Any]) -> None:
     from .read import describe
 
-    print("\n".join(describe(data)))
+    for line in describe(data):
+        print(printable(line))
 
 
 def _after_evaluate(evaluation: Any, arguments: dict[str, Any]) -> None:
     for score in evaluation.scores:
-        print(f"{score.name:<18} {score.value:>9.4f}  [{score.low:.4f}, {score.high:.4f}]  floor {score.floor:.4f}  {score.space}")
+        interval = f"[{score.low:.4f}, {score.high:.4f}]"
+        print(f"{score.name:<18} {score.value:>9.4f}  {interval}  floor {score.floor:.4f}  {score.space}")
     for name, arm in evaluation.verdict.arms.items():
         print(f"{name:<18} {arm['mean']:>9.1%}  worst class {arm['worst_class']:.1%}")
     for note in evaluation.notes:
@@ -89,15 +92,13 @@ def _after_evaluate(evaluation: Any, arguments: dict[str, Any]) -> None:
 
 def _after_verify(wrong: list[str], arguments: dict[str, Any]) -> int:
     for sentence in wrong:
-        print(sentence)
+        print(printable(sentence))
     print(f"{arguments['folder']}: " + ("sound" if not wrong else f"{len(wrong)} faults"))
     return errors.BadInput.exit_code if wrong else 0
 
 
 def models() -> None:
     """List the models with their arguments."""
-    from .registry import lookup
-
     for name in names(MODELS, "sibling.models"):
         kind = lookup(MODELS, "sibling.models", name)
         print(f"{name:<12} {(kind.__doc__ or '').strip().splitlines()[0]}")

@@ -10,14 +10,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import files
 from .conditions import CONDITIONS
-from .errors import BadInput
+from .errors import BadInput, UsageError
 from .modalities import MODALITIES
 from .registry import lookup
 from .types import Cond, Condition, Modality, Record
@@ -25,7 +25,16 @@ from .types import Cond, Condition, Modality, Record
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Dataset", "is_store", "open_store", "save_store"]
+__all__ = [
+    "Dataset",
+    "is_store",
+    "make_condition",
+    "make_modality",
+    "open_store",
+    "refuse_inside",
+    "save_store",
+    "synthetic",
+]
 
 COLUMNS = ("key", "y", "origin", "split", "group", "sha256", "source", "info")
 
@@ -142,6 +151,23 @@ def synthetic(
         "source": [None] * n, "info": info,
     }  # fmt: skip
     return Dataset(raw, table, like.modality, like.condition)
+
+
+def refuse_inside(out: Path, data: Dataset) -> None:
+    """Refuse an output in the folder that a data set was read from, wherever its store lies. Raises UsageError."""
+    pairs = zip(data.table["source"], data.table["key"], strict=True)
+    for root in {_root(Path(source), key) for source, key in pairs if source}:
+        if out.resolve().is_relative_to(root):
+            raise UsageError(
+                f"The output {out} lies in {root}, where samples of the input lie: synthetic samples would "
+                "become real ones in the next run. Choose an output beside the input."
+            )
+
+
+def _root(source: Path, key: str) -> Path:
+    """The folder that was read: the file's place without its key, which is relative to it."""
+    depth = len(PurePosixPath(key).parts)
+    return source.parents[depth - 1] if source.as_posix().endswith(f"/{key}") else source.parent
 
 
 def make_modality(saved: dict[str, Any]) -> Modality:

@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["autocast", "best", "choose_threads", "environment", "generator", "seed_of", "threads"]
+__all__ = [
+    "autocast",
+    "best",
+    "choose_threads",
+    "cores",
+    "environment",
+    "generator",
+    "has_fast_bf16",
+    "numpy_generator",
+    "seed_of",
+    "threads",
+]
 
 
 def best() -> torch.device:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-__all__ = ["group"]
+__all__ = ["LEAST_CORRELATION", "MOST_BITS", "group"]
 
 MOST_BITS = 6  # of 64: a perceptual hash moves by a few bits when a picture is saved again
 LEAST_CORRELATION = 0.985  # of the pixels, as a second witness: simple pictures share hashes by chance
-_CHUNK = 512
+_SAME_SHADE = 0.02  # of the full range: two samples of one colour have no correlation to look at
+_SKETCH = 64  # numbers a sample
+_CELLS = 4_000_000  # of a table of hash distances at a time
+_PAIRS = 4_096  # whole samples that are compared at a time
+_ROWS = 1_024
 
 
-def group(raw: np.ndarray, rows: np.ndarray, digests: Sequence[str], hashes: Sequence[int]) -> tuple[list[int], int, int]:
+def group(
+    raw: np.ndarray, rows: np.ndarray, digests: Sequence[str], hashes: Sequence[int]
+) -> tuple[list[int], int, int]:
     """Give every sample the number of its group of duplicates.
 
     raw      (N, C, *S), possibly memory-mapped
@@ -24,66 +29,105 @@ def group(raw: np.ndarray, rows: np.ndarray, digests: Sequence[str], hashes: Seq
     Returns (group number of each of the n samples, exact duplicates, near-duplicates), the last two
     counted beyond the first of each group.
     """
-    parent = np.arange(len(rows))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = int(parent[i])
-        return i
-
     first: dict[str, int] = {}
-    exact = 0
-    for i, digest in enumerate(digests):
-        parent[i] = first.setdefault(digest, i)
-        exact += parent[i] != i
-    unique = np.array([i for i in range(len(rows)) if parent[i] == i], np.int64)
-    near = 0
-    for a, b in _near_pairs(raw, rows, unique, np.asarray(hashes, np.uint64)):
-        ra, rb = root(a), root(b)
-        if ra != rb:
-            parent[max(ra, rb)] = min(ra, rb)
-            near += 1
-    roots = [root(i) for i in range(len(rows))]
-    numbers = {r: n for n, r in enumerate(dict.fromkeys(roots))}
-    return [numbers[r] for r in roots], int(exact), near
+    roots = np.array([first.setdefault(digest, i) for i, digest in enumerate(digests)], np.int64)
+    unique = np.flatnonzero(roots == np.arange(len(rows)))
+    near = _join_near(raw, rows, unique, np.asarray(hashes, np.uint64), roots)
+    names = [int(roots[roots[i]]) for i in range(len(rows))]  # of a copy: its first, and then the first's group
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return [numbers[name] for name in names], len(rows) - len(unique), near
 
 
-def _near_pairs(raw: np.ndarray, rows: np.ndarray, unique: np.ndarray, hashes: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs with close hashes and agreeing pixels.
+def _join_near(
+    raw: np.ndarray, rows: np.ndarray, unique: np.ndarray, hashes: np.ndarray, roots: np.ndarray
+) -> int:
+    """Give near-duplicates among `unique` one root, in place; returns how many lost their own.
 
-    Two 64-bit hashes that differ in at most 6 bits agree in at least one of 7 bands, so only samples
-    that share a band are compared.
+    A pair must pass three tests, the cheap ones first: the hashes, a sketch of 64 numbers, the pixels.
+    The sketch is an orthogonal projection of the standardised sample, so its distance is never larger
+    than that of the samples: it refuses no pair that the pixels would accept.
     """
-    found: set[tuple[int, int]] = set()
+    sketches = np.zeros((len(roots), min(_SKETCH, raw[0].size)), np.float32)
+    for start in range(0, len(unique), _ROWS):
+        part = unique[start : start + _ROWS]
+        sketches[part] = _sketch(raw[rows[part]])
+    # |a - b|^2 = 2 - 2 correlation for standardised a, b; a little slack for float32
+    limit = np.float32(2 - 2 * LEAST_CORRELATION + 1e-4)
+    near = 0
+    members: dict[int, list[int]] = {}  # of groups of more than one
+    for a, b in _close_hashes(unique, hashes):
+        while len(a):
+            apart = roots[a] != roots[b]
+            a, b = a[apart], b[apart]
+            some_a, some_b, a, b = a[:_PAIRS], b[:_PAIRS], a[_PAIRS:], b[_PAIRS:]
+            close = np.square(sketches[some_a] - sketches[some_b]).sum(1) <= limit
+            some_a, some_b = some_a[close], some_b[close]
+            alike = _alike(raw, rows[some_a], rows[some_b])
+            for i, j in zip(some_a[alike], some_b[alike], strict=True):
+                near += _join(roots, members, int(i), int(j))
+    return near
+
+
+def _join(roots: np.ndarray, members: dict[int, list[int]], i: int, j: int) -> bool:
+    """Bring two groups together, the smaller into the larger; False when they are one already."""
+    small, large = sorted((int(roots[i]), int(roots[j])), key=lambda root: len(members.get(root, (root,))))
+    if small == large:
+        return False
+    moved = members.pop(small, [small])
+    roots[moved] = large
+    members.setdefault(large, [large]).extend(moved)
+    return True
+
+
+def _close_hashes(unique: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of samples whose hashes differ in at most 6 bits, in portions: two arrays of numbers.
+
+    Two 64-bit hashes that differ in at most 6 bits agree in at least one of 7 bands (pigeonhole), so
+    only samples that share a band are compared.
+    """
     edges = np.linspace(0, 64, MOST_BITS + 2).astype(np.uint64)
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         band = (hashes[unique] >> low) & np.uint64((1 << int(high - low)) - 1)
-        buckets: dict[int, list[int]] = defaultdict(list)
-        for i, value in zip(unique, band, strict=True):
-            buckets[int(value)].append(int(i))
-        for members in buckets.values():
-            if len(members) > 1:
-                found.update(_close_in(np.array(members), hashes))
-    return [pair for pair in sorted(found) if _alike(raw, rows, *pair)]
+        order = np.argsort(band, kind="stable")
+        for members in np.split(unique[order], np.flatnonzero(np.diff(band[order])) + 1):
+            step = max(1, _CELLS // len(members))
+            for start in range(0, len(members), step):
+                part, rest = members[start : start + step], members[start:]
+                bits = np.bitwise_count(hashes[part][:, None] ^ hashes[rest][None, :])  # (part, rest)
+                i, j = np.nonzero(bits <= MOST_BITS)
+                later = j > i
+                yield part[i[later]], rest[j[later]]
 
 
-def _close_in(members: np.ndarray, hashes: np.ndarray) -> list[tuple[int, int]]:
-    pairs = []
-    for start in range(0, len(members), _CHUNK):
-        part = members[start : start + _CHUNK]
-        bits = np.bitwise_count(hashes[part][:, None] ^ hashes[members][None, :])  # (chunk, members)
-        for i, j in zip(*np.nonzero(bits <= MOST_BITS), strict=True):
-            if part[i] < members[j]:
-                pairs.append((int(part[i]), int(members[j])))
-    return pairs
+def _standardised(raw: np.ndarray) -> np.ndarray:
+    """Raw (N, C, *S) -> float32 (N, C prod(S)), each of mean 0 and length 1; all 0 for one colour."""
+    x = raw.reshape(len(raw), -1).astype(np.float32)
+    x -= x.mean(axis=1, keepdims=True)
+    length = np.sqrt(np.square(x).sum(axis=1, keepdims=True))
+    x /= np.where(length > 0, length, 1)
+    return x
 
 
-def _alike(raw: np.ndarray, rows: np.ndarray, a: int, b: int) -> bool:
-    x = raw[rows[a]].astype(np.float32).ravel()
-    y = raw[rows[b]].astype(np.float32).ravel()
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    if norm == 0:
-        return bool(x @ x == y @ y)
-    return float(x @ y) / norm >= LEAST_CORRELATION
+def _sketch(raw: np.ndarray) -> np.ndarray:
+    """Raw (N, C, *S) -> float32 (N, up to 64): sums of neighbouring values over the root of their count,
+    which makes it an orthogonal projection."""
+    x = _standardised(raw)
+    starts = np.unique(np.arange(_SKETCH) * x.shape[1] // _SKETCH)
+    counts = np.diff(np.append(starts, x.shape[1]))
+    sums: np.ndarray = np.add.reduceat(x, starts, axis=1) / np.sqrt(counts, dtype=np.float32)
+    return sums
+
+
+def _alike(raw: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(n,) whether rows a and b of raw agree: by correlation, or by the shade where both have one colour."""
+    agree = np.zeros(len(a), bool)
+    step = max(1, _CELLS // max(1, raw[0].size))
+    for start in range(0, len(a), step):
+        x, y = raw[a[start : start + step]], raw[b[start : start + step]]
+        p, q = _standardised(x), _standardised(y)
+        flat = ~p.any(axis=1) & ~q.any(axis=1)
+        whole = tuple(range(1, x.ndim))
+        shades = np.abs(x.mean(axis=whole) - y.mean(axis=whole)) / np.iinfo(raw.dtype).max
+        correlation = np.einsum("nf,nf->n", p, q)
+        agree[start : start + step] = np.where(flat, shades <= _SAME_SHADE, correlation >= LEAST_CORRELATION)
+    return agree

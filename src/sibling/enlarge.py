@@ -28,6 +28,7 @@ def enlarge(
     on_bad: str = "auto",
     link: str = "copy",
     run: str | Path | None = None,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> Evaluation:
     """Read a labelled data set, learn it, write a larger one, and say whether that helps.
@@ -43,15 +44,15 @@ def enlarge(
         on_bad: what to do about broken samples: "auto", "skip" or "stop".
         link: how real files are brought: "copy", "hard" or "sym".
         run: the run folder with model, scores and report; None = `out` with "-run".
+        resume: go on with a training that was stopped at `run`.
         overwrite: replace what an earlier run left at `out` and `run`.
     """
     out = Path(out)
     run = Path(run) if run is not None else out.with_name(out.name + "-run")
-    for folder in (out, run):
-        files.refuse_overlap(folder, Path(place))
-        files.refuse_used(folder, overwrite=overwrite)
+    files.refuse_overlap(out, Path(place), run)
+    files.refuse_used(out, overwrite=overwrite)
     data = read(place, size=size, on_bad=on_bad, seed=seed)
-    snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, overwrite=overwrite)
+    snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, resume=resume, overwrite=overwrite)
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)
     judged = evaluate(kept, against=snapshot, seed=seed)

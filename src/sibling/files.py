@@ -36,8 +36,10 @@ __all__ = [
     "check_manifest",
     "check_writable",
     "copy_file",
+    "empty_own",
     "hash_bytes",
     "hash_file",
+    "is_unfinished",
     "lock",
     "new_array",
     "new_folder",
@@ -46,9 +48,8 @@ __all__ = [
     "read_jsonl",
     "refuse_overlap",
     "refuse_used",
-    "remove_owned",
-    "remove_unfinished",
     "sweep",
+    "to_line",
     "write_bytes",
     "write_json",
     "write_manifest",
@@ -56,6 +57,8 @@ __all__ = [
 
 MANIFEST = "MANIFEST.json"
 _STAGING = ".sibling-partial-"
+_RETIRED = "old-"
+_LOCK = ".lock"
 _operations = 0
 
 
@@ -252,10 +255,12 @@ def copy_file(source: Path, target: Path, *, how: str = "copy") -> None:
 
 
 def _members(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if (p.is_file() or p.is_symlink()) and p.name != MANIFEST)
+    return sorted(p for p in folder.rglob("*") if (p.is_file() or p.is_symlink()) and p != folder / MANIFEST)
 
 
-def write_manifest(folder: Path, *, kind: str, extra: dict[str, Any] | None = None, only: Iterable[str] | None = None) -> None:
+def write_manifest(
+    folder: Path, *, kind: str, extra: dict[str, Any] | None = None, only: Iterable[str] | None = None
+) -> None:
     """List the files of a folder with sizes and sha256. Written last: it makes the folder complete.
 
     kind   what the folder is: "store", "run", "dataset", "evaluation"
@@ -301,9 +306,16 @@ def sweep(parent: Path) -> None:
     if not parent.is_dir():
         return
     for path in parent.glob(f"{_STAGING}*"):
-        owner = path.name.removeprefix(_STAGING).partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        owner, _, name = path.name.removeprefix(_STAGING).partition("-")
+        if not owner.isdigit() or _alive(int(owner)):
+            continue
+        before = parent / name.removeprefix(_RETIRED)
+        if name.startswith(_RETIRED) and len(before.name) < 180 and not before.exists():
+            path.rename(before)  # killed between the two renames of an overwrite: the old one comes back
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _alive(process_id: int) -> bool:
@@ -317,31 +329,58 @@ def _alive(process_id: int) -> bool:
 
 
 # What stages add to a finished folder of theirs: known to be ours although no manifest lists it.
-_ADDED = {"run": ("report.html", "curation.json", "evaluation/", "tensorboard/", "data/", "previews/")}
+_ADDED = {"run": ("report.html", "curation.json", "tensorboard/events.out.tfevents", "previews/step-")}
 
 
-def remove_owned(folder: Path) -> None:
-    """Remove a finished folder of ours. Raises UsageError if it holds files that are not ours."""
+def _refuse_foreign(folder: Path) -> None:
+    """Raises UsageError if a finished folder of ours holds files that are not ours."""
     manifest, _ = check_manifest(folder, hashes=False)
-    added = (_STAGING, ".lock", *_ADDED.get(str(manifest.get("kind")), ()))
-    unlisted = {path.relative_to(folder).as_posix() for path in _members(folder)} - manifest["files"].keys()
-    foreign = sorted(name for name in unlisted if not name.startswith(added))
+    known = set(manifest["files"])
+    for inner in folder.glob(f"*/{MANIFEST}"):
+        listed = read_json(inner)
+        if isinstance(listed, dict) and listed.get("kind") in ("store", "evaluation"):
+            known |= {f"{inner.parent.name}/{name}" for name in (MANIFEST, *listed.get("files", {}))}
+    added = (_STAGING, _LOCK, *_ADDED.get(str(manifest.get("kind")), ()))
+    unlisted = {path.relative_to(folder).as_posix() for path in _members(folder)} - known
+    _refuse_these(folder, [name for name in unlisted if not name.startswith(added)])
+
+
+def _refuse_these(folder: Path, foreign: Iterable[str]) -> None:
+    foreign = sorted(foreign)
     if foreign:
         raise UsageError(
             f"{folder} holds {len(foreign)} files that Sibling did not write (the first: {foreign[0]}). "
             "Move them away or choose another place; nothing was changed."
         )
-    shutil.rmtree(folder)
 
 
-def remove_unfinished(folder: Path, witness: str) -> None:
-    """Remove an unfinished folder of ours, known by a file that only we write there."""
-    if (folder / witness).is_file() and not (folder / MANIFEST).exists():
-        shutil.rmtree(folder)
+def is_unfinished(folder: Path) -> bool:
+    """Whether a folder was begun by `lock` and has no manifest yet."""
+    return (folder / _LOCK).is_file() and not (folder / MANIFEST).exists()
+
+
+def empty_own(folder: Path, known: Iterable[str]) -> None:
+    """Empty a locked folder of ours, finished or not. Raises UsageError if it holds files that are not ours.
+
+    known  names at the top of an unfinished folder that are ours
+    """
+    names = {path.name for path in folder.iterdir()} - {_LOCK}
+    if (folder / MANIFEST).exists():
+        _refuse_foreign(folder)
+    else:
+        _refuse_these(folder, {name for name in names if not name.startswith(_STAGING)} - set(known))
+    # The manifest goes first: what is left after a kill in here is unfinished, not finished and wrong.
+    for name in sorted(names, key=lambda name: name != MANIFEST):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def refuse_used(out: Path, *, overwrite: bool) -> None:
-    """Refuse a place that is taken, before any work is done. Raises UsageError."""
+    """Refuse a place that is taken or not ours to write, before any work is done. Raises UsageError, ResourceError."""
+    check_writable(out.absolute().parent)
     if not out.exists() and not out.is_symlink():
         return
     if not out.is_dir():
@@ -367,7 +406,7 @@ def refuse_overlap(out: Path, *inputs: Path | None) -> None:
     """
     target = out.resolve()
     for given in inputs:
-        if given is None or not given.exists():
+        if given is None:
             continue
         source = given.resolve()
         if target == source or target.is_relative_to(source) or source.is_relative_to(target):
@@ -399,23 +438,28 @@ def new_folder(out: Path, *, kind: str, overwrite: bool = False, extra: dict[str
         out.parent.mkdir(parents=True, exist_ok=True)
         sweep(out.parent)
         staging = out.parent / f"{_STAGING}{os.getpid()}-{out.name[-180:]}"
+        retired = out.parent / f"{_STAGING}{os.getpid()}-{_RETIRED}{out.name[-180:]}"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
             yield staging
             write_manifest(staging, kind=kind, extra=extra)
             _fault("rename")
-            if out.is_dir():
-                if (out / MANIFEST).exists():
-                    remove_owned(out)
-                else:
-                    sweep(out)
-                    out.rmdir()
+            if (out / MANIFEST).exists():
+                _refuse_foreign(out)
+                out.rename(retired)
+            elif out.is_dir():
+                sweep(out)
+                out.rmdir()
+            _fault("swap")
             staging.rename(out)
             _sync_folder(out.parent)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
+            if retired.exists() and not out.exists():
+                retired.rename(out)
             raise
+        shutil.rmtree(retired, ignore_errors=True)
 
 
 @contextmanager
@@ -423,7 +467,7 @@ def lock(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; the lock dies with the process. Raises UsageError if held."""
     with _named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
+        file = (folder / _LOCK).open("a+")
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

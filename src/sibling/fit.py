@@ -18,7 +18,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from . import __version__, checkpoint, files
-from .dataset import Dataset, is_store, save_store
+from .dataset import Dataset, is_store, refuse_inside, save_store
 from .device import autocast, best, choose_threads, environment, generator, numpy_generator
 from .errors import BadInput, NumericalError, Stopped, UsageError
 from .preview import grid
@@ -36,6 +36,8 @@ VALIDATIONS = 20  # over the whole training
 PATIENCE = 6  # validations without a better one
 CHECKPOINT_SECONDS = 45.0
 _STEP_SETTLE_BATCH = 256
+# What an unfinished run folder holds at its top.
+_OWN = ("data", "plan.json", "stats.jsonl", "checkpoints", "previews", "tensorboard", "model.safetensors", "run.json")
 
 
 def fit(
@@ -74,26 +76,36 @@ def fit(
     Raises BadInput, UsageError, ResourceError, NumericalError, Stopped.
     """
     _check(minutes, steps, batch, keep)
+    make_model(model, arguments or {})  # an unknown model or argument is found out before any work
     out = Path(out)
-    place = None if isinstance(data, Dataset) else Path(data)
-    files.refuse_overlap(out, place)
-    if resume and (out / files.MANIFEST).exists():
+    files.refuse_overlap(out, None if isinstance(data, Dataset) else Path(data))
+    files.check_writable(out)
+    asked = {
+        "model": model, "seed": seed, "keep": keep, "minutes": minutes, "steps": steps, "batch": batch,
+        "threads": threads, "arguments": arguments or {},
+    }  # fmt: skip
+    finished = (out / files.MANIFEST).exists()
+    if not resume:
+        _refuse_room(out, overwrite)
+    given = read(data)
+    refuse_inside(out, given)
+    if resume and finished:
+        _refuse_changes(out, asked, given, Snapshot(out).data)
         log.info("%s is already complete.", out)
         return Snapshot(out)
-    if not resume:
-        _make_room(out, overwrite)
-    files.check_writable(out)
     with files.lock(out):
-        dataset = _store_in(out, data)
+        if not resume:
+            files.empty_own(out, _OWN)
+        dataset = _store_in(out, given, asked)
         rows = require_real(dataset)
-        torch.set_num_threads(threads or choose_threads())
-        plan = _resumed_plan(out, dataset, model, seed, arguments) if resume else None
-        if plan is None:
-            plan = _plan(dataset, rows, model, minutes, steps, batch, seed, keep, arguments)
+        if (out / "plan.json").exists():
+            plan = _resumed_plan(out)
+            torch.set_num_threads(plan["threads"])
+        else:
+            torch.set_num_threads(threads or choose_threads())
+            plan = _plan(dataset, rows, asked)
             plan["tensorboard"] = tensorboard
             files.write_json(out / "plan.json", plan)
-        else:
-            torch.set_num_threads(plan["threads"])
         for choice in plan["derived"]:
             log.info("  %-12s %s: %s", choice["name"], choice["value"], choice["why"])
         _train(dataset, rows, out, plan)
@@ -113,65 +125,47 @@ def _check(minutes: float | None, steps: int | None, batch: int | None, keep: st
         raise UsageError(f"keep is {keep!r}; known: all, decoder.")
 
 
-def _make_room(out: Path, overwrite: bool) -> None:
-    if (out / "plan.json").exists() and not (out / files.MANIFEST).exists():
-        if not overwrite:
-            raise UsageError(
-                f"{out} holds an unfinished run. Go on with --resume (resume=True), or replace it with --overwrite."
-            )
-        files.remove_unfinished(out, "plan.json")
-        return
-    files.refuse_used(out, overwrite=overwrite)
-    if out.is_dir() and (out / files.MANIFEST).exists():
-        files.remove_owned(out)
+def _refuse_room(out: Path, overwrite: bool) -> None:
+    """Refuse a place that is taken, without touching it. Raises UsageError, ResourceError."""
+    if not files.is_unfinished(out):
+        files.refuse_used(out, overwrite=overwrite)
+    elif not overwrite:
+        raise UsageError(
+            f"{out} holds an unfinished run. Go on with --resume (resume=True), or replace it with --overwrite."
+        )
 
 
-def _store_in(out: Path, data: str | Path | Dataset) -> Dataset:
+def _store_in(out: Path, given: Dataset, asked: dict[str, Any]) -> Dataset:
     """The data set as a store inside the run folder, so that the run stands on its own."""
     folder = out / "data"
     if is_store(folder):
         stored = read(folder)
-        given = read(data)
-        if given.fingerprint() != stored.fingerprint():
-            raise UsageError(
-                f"The data have changed since the run {out} was started: {len(stored)} samples then, {len(given)} now, "
-                "or other contents. Start a new run, or give the old data."
-            )
+        _refuse_changes(out, asked, given, stored)
         return stored
-    dataset = read(data)
     with files.new_folder(folder, kind="store") as staging:
-        if dataset.folder is not None:
+        if given.folder is not None:
             for name in ("raw.npy", "table.parquet", "store.json"):
-                files.copy_file(dataset.folder / name, staging / name, how="hard")
+                files.copy_file(given.folder / name, staging / name, how="hard")
         else:
-            raw = files.new_array(staging / "raw.npy", dataset.raw.shape, dataset.raw.dtype)
-            raw[:] = dataset.raw
+            raw = files.new_array(staging / "raw.npy", given.raw.shape, given.raw.dtype)
+            raw[:] = given.raw
             del raw
-            save_store(staging, dataset)
+            save_store(staging, given)
     return read(folder)
 
 
 # ---- the plan: every number that is derived, with its reason ------------------------------------
 
 
-def _plan(
-    data: Dataset,
-    rows: np.ndarray,
-    name: str,
-    minutes: float | None,
-    steps: int | None,
-    batch: int | None,
-    seed: int,
-    keep: str,
-    arguments: dict[str, Any] | None,
-) -> dict[str, Any]:
+def _plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[str, Any]:
     """Minutes, data and shape -> batch, arguments and steps. Numbered as in docs/recipe.md."""
+    name, minutes, steps, batch, seed = (asked[key] for key in ("model", "minutes", "steps", "batch", "seed"))
     n = len(rows)
     classes = sorted(set(data.classes(rows)))
     derived: list[dict[str, str]] = []
     # 1. Arguments of the model that follow from the data; what the user names wins.
-    given = dict(arguments or {})
-    if keep == "decoder":
+    given = dict(asked["arguments"])
+    if asked["keep"] == "decoder":
         given["keep_encoder"] = False
     chosen = dict(given)
     probe = make_model(name, given)
@@ -191,7 +185,7 @@ def _plan(
         minutes = float(np.clip(0.5 + n * math.prod(data.shape[1:]) / 784 / 2_000, 0.5, 10))
         derived.append(_why("minutes", f"{minutes:.1f}", "half a minute and what the amount of data asks for, at most 10"))
     # 4. Steps: what fits into the minutes on this machine, measured now.
-    plan: dict[str, Any] = {"model": name, "arguments": chosen, "given": given, "batch": batch, "seed": seed}
+    plan: dict[str, Any] = {"model": name, "arguments": chosen, "asked": asked, "batch": batch, "seed": seed}
     if steps is None:
         seconds = _seconds_a_step(data, rows, plan)
         # A thirtieth for validation and the prior; never more than 3,000 passes over the data.
@@ -203,7 +197,8 @@ def _plan(
     notes = _small_data_notes(data, rows)
     for note in notes:
         log.warning("%s", note)
-    return {**plan, "steps": steps, "derived": derived, "notes": notes, "threads": torch.get_num_threads()}
+    plan.update(steps=steps, derived=derived, notes=notes)
+    return {**plan, "threads": torch.get_num_threads(), "environment": environment()}
 
 
 def _why(name: str, value: Any, why: str) -> dict[str, str]:
@@ -443,23 +438,41 @@ def _finish(
     log.info("  %s after %d steps, best at %d", over, step, state.best_step or step)
 
 
-def _resumed_plan(
-    out: Path, data: Dataset, model: str, seed: int, arguments: dict[str, Any] | None
-) -> dict[str, Any] | None:
-    """The plan of an unfinished run; None where there is nothing to go on with. Raises UsageError, BadInput."""
-    if not (out / "plan.json").exists():
-        return None
+def _resumed_plan(out: Path) -> dict[str, Any]:
+    """The plan of an unfinished run. Raises BadInput when it is damaged."""
     plan = files.read_json(out / "plan.json")
-    if not isinstance(plan, dict) or "steps" not in plan:
+    if not isinstance(plan, dict) or "environment" not in plan:
         raise BadInput(f"{out / 'plan.json'} is damaged; start again with --overwrite.")
-    asked = {"model": model, "seed": seed}
-    for name, value in asked.items():
-        if plan[name] != value:
-            raise UsageError(f"The run {out} was started with {name} {plan[name]!r}, now it is {value!r}.")
-    for name, value in (arguments or {}).items():
-        if plan["arguments"].get(name) != value:
-            raise UsageError(f"The run {out} was started with {name} = {plan['arguments'].get(name)!r}, not {value!r}.")
+    now = environment()
+    for name in ("torch", "device", "cpu_capability"):
+        if plan["environment"].get(name) != now[name]:
+            log.warning(
+                "The run was started with %s %s, now it is %s: its end may differ in the last bits.",
+                name, plan["environment"].get(name), now[name],
+            )  # fmt: skip
     return plan
+
+
+def _refuse_changes(out: Path, asked: dict[str, Any], given: Dataset, stored: Dataset) -> None:
+    """A resumed run keeps its data and arguments. Raises UsageError that names what differs."""
+    if given.fingerprint() != stored.fingerprint():
+        raise UsageError(
+            f"The data have changed since the run {out} was started: {len(stored)} samples then, {len(given)} now, "
+            "or other contents. Start a new run, or give the old data."
+        )
+    if not (out / "plan.json").exists():
+        return
+    plan = files.read_json(out / "plan.json")
+    before = {**plan, **{name: value for name, value in plan["asked"].items() if value is not None}}
+    changes = {name: (before.get(name), value) for name, value in asked.items() if name != "arguments"}
+    for name, value in asked["arguments"].items():
+        changes[name] = (plan["arguments"].get(name), value)
+    for name, (then, now) in changes.items():
+        if now is not None and now not in (then, plan.get(name)):
+            raise UsageError(
+                f"The run {out} was started with {name} {then!r}, now it is {now!r}. "
+                "Leave it as it was, or start a new run."
+            )
 
 
 @contextmanager

@@ -10,9 +10,11 @@ import torch
 
 from .dataset import Dataset
 from .device import numpy_generator, seed_of
+from .errors import BadInput
 from .metrics.features import RandomFeatures, in_batches
 from .metrics.memorisation import Nearest, nearest
 from .metrics.recogniser import Pool, Recogniser, train_recogniser
+from .registry import suggest
 
 __all__ = ["Numbers", "fetcher", "most_rows", "nearest_real", "random_features", "recogniser_of", "steps_for"]
 
@@ -32,9 +34,13 @@ class Numbers:
         return cls(list(getattr(data.condition, "classes", ())) or ["all"])
 
     def __call__(self, data: Dataset, rows: np.ndarray) -> np.ndarray:
-        """(n,) class numbers of these rows."""
+        """(n,) class numbers of these rows. Raises BadInput for a class that is not known."""
         index = {name: number for number, name in enumerate(self.names)}
-        return np.array([index[name] for name in data.classes(rows)], np.int64)
+        found = data.classes(rows)
+        for name in found:
+            if name not in index:
+                raise BadInput(f"There are samples of the class {name!r}, which the run does not know.{suggest(name, self.names)}")
+        return np.array([index[name] for name in found], np.int64)
 
 
 def fetcher(data: Dataset, rows: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:

@@ -7,10 +7,15 @@ import sys
 import time
 from types import TracebackType
 
-__all__ = ["Display"]
+__all__ = ["Display", "printable"]
 
 log = logging.getLogger("sibling")
 _EVERY_SECONDS = 15.0
+
+
+def printable(text: str) -> str:
+    """File and class names may hold terminal escapes: they are shown, not obeyed."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Display:
@@ -44,7 +49,9 @@ class Display:
             self._bar = self._progress.add_task(self.what, total=self.total, note="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._progress.stop()
 

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
 from . import files
-from .conditions import CONDITIONS
 from .dataset import Dataset, is_store, open_store, save_store
-from .device import cores, numpy_generator
-from .duplicates import group
-from .errors import BadInput, BadSample, UsageError
+from .device import numpy_generator
+from .duplicates import LEAST_CORRELATION, MOST_BITS
+from .errors import BadInput, ResourceError, UsageError
 from .formats import FORMATS
+from .intake import decode
 from .modalities import MODALITIES
 from .registry import lookup, names
 from .split import assign, split_hash
 from .tolerance import harmless_flips
 from .types import Record
 
-__all__ = ["read"]
+__all__ = ["describe", "read", "require_real"]
 
 log = logging.getLogger("sibling")
-
-MOST_EDGE = 64  # pixels; what two CPU cores can learn in minutes
-MOST_BAD = 0.01
-_CHUNK = 64
-_FEW = 512  # below this many files starting processes costs more than it saves
 
 
 def read(
@@ -72,19 +66,16 @@ def read(
         return place
     place = Path(place)
     _check_arguments(place, size, val, test, on_bad)
-    if is_store(place):
-        return open_store(place)
-    if is_store(place / "data"):
-        return open_store(place / "data")
+    for folder in (place, place / "data"):
+        if is_store(folder):
+            return open_store(folder)
+    temporary = _TemporaryFolder() if out is None else None
+    store = temporary.path / "store" if temporary else Path(out or "")
+    files.refuse_overlap(store, place)
+    files.refuse_used(store, overwrite=overwrite)  # before any work
     records, format_name, notes = _records(place, modality, label_column)
-    if out is None:
-        temporary = tempfile.TemporaryDirectory(prefix="sibling-")
-        store = Path(temporary.name) / "store"
-    else:
-        temporary, store = None, Path(out)
-        files.refuse_overlap(store, place)
     with files.new_folder(store, kind="store", overwrite=overwrite) as folder:
-        data = _decode(records, folder, modality, size, like, on_bad)
+        data = decode(records, folder, modality, size, like, on_bad)
         data.found.update(format=format_name, source=place.resolve().name)
         data.found["notes"] = notes + data.found["notes"]
         _freeze(data, val, test, seed, like)
@@ -92,6 +83,19 @@ def read(
     opened = open_store(store)
     opened._keep = temporary
     return opened
+
+
+class _TemporaryFolder:
+    """A folder that goes when nothing refers to this any more. Silently, unlike that of tempfile."""
+
+    def __init__(self) -> None:
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix="sibling-"))
+        except OSError as error:
+            raise ResourceError(
+                f"There is no place for temporary files: {error.strerror or error}. Say where with --out (out=)."
+            ) from error
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def _check_arguments(place: Path, size: int | None, val: float, test: float, on_bad: str) -> None:
@@ -112,219 +116,92 @@ def _records(place: Path, modality: str, label_column: str | None) -> tuple[list
         reader = kind(label_column) if name == "folder" else kind()
         if reader.matches(place):
             records = list(reader.read(place, suffixes))
-            if not any(record.source is not None for record in records):
-                endings = ", ".join(suffixes[:6])
-                raise BadInput(f"There are no samples in {place}: no file ends in {endings}, ... Is it the right folder?")
-            return records, name, list(getattr(reader, "notes", []))
-    raise BadInput(f"{place} is of no known format ({', '.join(FORMATS)}).")
-
-
-def _content(record: Record) -> bytes | np.ndarray:
-    """Read once: the same bytes are hashed and decoded. Raises BadSample."""
-    if isinstance(record.source, Path):
-        try:
-            return record.source.read_bytes()
-        except OSError as error:
-            raise BadSample(f"cannot be read: {error.strerror}") from error
-    if record.source is None:
-        raise BadSample(record.info.get("bad", "has no content"))
-    return record.source
-
-
-def _in_parallel(job: Callable[..., Any], parts: Sequence[Any], *fixed: Any, many: bool) -> Iterator[Any]:
-    """Run `job(part, *fixed)` for every part on all cores, results in order."""
-    workers = min(cores(), len(parts))
-    if workers < 2 or not many:
-        return (job(part, *fixed) for part in parts)
-    results: Iterator[Any] = joblib.Parallel(n_jobs=workers, return_as="generator")(
-        joblib.delayed(job)(part, *fixed) for part in parts
+            notes = list(getattr(reader, "notes", []))
+            if not records:
+                seen = f" {' '.join(notes)}" if notes else ""
+                raise BadInput(
+                    f"There are no samples in {place}: no file there ends in {', '.join(suffixes)}.{seen} "
+                    "Is it the right folder?"
+                )
+            return records, name, notes
+    raise BadInput(
+        f"{place} is of no known format ({', '.join(names(FORMATS, 'sibling.formats'))}). "
+        "Give a folder of samples or an .npz file; unpack an archive first."
     )
-    return results
-
-
-def _look_chunk(records: list[Record], kind: Any) -> list[dict[str, Any] | str]:
-    looks: list[dict[str, Any] | str] = []
-    for record in records:
-        try:
-            looks.append(kind().look(_content(record)))
-        except BadSample as error:
-            looks.append(str(error))
-    return looks
-
-
-def _decode_chunk(part: list[tuple[int, Record]], modality: Any, path: Path) -> list[tuple[int, str, str, int, str | None]]:
-    """Decode into rows of the array at `path`: (row, sha256 of the source, of raw, perceptual hash, fault)."""
-    raw = files.open_array(path)
-    results: list[tuple[int, str, str, int, str | None]] = []
-    for row, record in part:
-        try:
-            content = _content(record)
-            sample = modality.decode(content)
-        except BadSample as error:
-            results.append((row, "", "", 0, str(error)))
-            continue
-        raw[row] = sample
-        digest = hashlib.sha256(sample.tobytes()).hexdigest()
-        source = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else digest
-        results.append((row, source, digest, modality.fingerprint(sample), None))
-    return results
-
-
-def _chunks(items: Sequence[Any]) -> list[Sequence[Any]]:
-    return [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-
-
-def _decode(
-    records: list[Record], folder: Path, modality_name: str, size: int | None, like: Dataset | None, on_bad: str
-) -> Dataset:
-    """Look at every header, choose the working shape, decode everything into `folder`/raw.npy."""
-    kind = lookup(MODALITIES, "sibling.modalities", modality_name)
-    many = len(records) > _FEW and isinstance(records[0].source, Path)
-    parts = _chunks(records)
-    looks = [look for part in _in_parallel(_look_chunk, parts, kind, many=many) for look in part]
-    bad = {i: str(look) for i, look in enumerate(looks) if isinstance(look, str)}
-    good_looks = [look for look in looks if isinstance(look, dict)]
-    _stop_if_bad(records, bad, on_bad)
-    if like is None:
-        modality, choices = kind.choose(good_looks, size=size, most=MOST_EDGE)
-    else:
-        modality, choices = like.modality, []
-    jobs = [(i, record) for i, record in enumerate(records) if i not in bad]
-    path = folder / "raw.npy"
-    files.new_array(path, (len(records), *modality.shape), modality.dtype)
-    table: dict[str, list[Any]] = {name: [] for name in ("key", "y", "origin", "split", "sha256", "source", "info")}
-    rows: list[int] = []
-    digests: list[str] = []
-    hashes: list[int] = []
-    for part in _in_parallel(_decode_chunk, _chunks(jobs), modality, path, many=many):
-        for row, sha256, digest, perceptual, fault in part:
-            if fault is not None:
-                bad[row] = fault
-                continue
-            rows.append(row)
-            digests.append(digest)
-            hashes.append(perceptual)
-            _append(table, records[row], sha256)
-    _stop_if_bad(records, bad, on_bad)
-    raw = files.open_array(path)
-    found: dict[str, Any] = {"choices": choices, "notes": [], **_seen(records, bad, looks)}
-    modality = _compact(raw, np.array(rows), path, modality, like, choices)
-    raw = np.load(path, mmap_mode="r")
-    table["group"], found["exact_duplicates"], found["near_duplicates"] = group(raw, np.arange(len(rows)), digests, hashes)
-    condition = like.condition if like is not None else _condition(table["y"])
-    return Dataset(raw, table, modality, condition, found=found)
-
-
-def _append(table: dict[str, list[Any]], record: Record, sha256: str) -> None:
-    source = str(record.source.resolve()) if isinstance(record.source, Path) else None
-    values = (record.key, record.y, record.origin, record.split, sha256, source, record.info)
-    for name, value in zip(("key", "y", "origin", "split", "sha256", "source", "info"), values, strict=True):
-        table[name].append(value)
-
-
-def _condition(y: list[Any]) -> Any:
-    name = "none" if all(value is None for value in y) else "label"
-    return lookup(CONDITIONS, "sibling.conditions", name)().fit(y)
-
-
-def _stop_if_bad(records: list[Record], bad: dict[int, str], on_bad: str) -> None:
-    """Stop when too much is broken, with the first reasons. Raises BadInput."""
-    if len(bad) == len(records):
-        first = next(iter(bad))
-        raise BadInput(f"None of the {len(records)} samples can be used; the first, {records[first].key}, {bad[first]}.")
-    if not bad or on_bad == "skip":
-        return
-    label_file = [i for i in bad if records[i].info.get("label_file")]
-    listed = label_file or list(bad)
-    shown = "; ".join(f"{records[i].key}: {bad[i]}" for i in listed[:5])
-    more = f"; and {len(listed) - 5} more" if len(listed) > 5 else ""
-    if label_file:
-        raise BadInput(
-            f"The label file and the folder disagree about {len(label_file)} files: {shown}{more}. "
-            "Mend the label file, or leave these files out with --on-bad skip (on_bad='skip')."
-        )
-    if on_bad == "stop" or len(bad) > max(1, MOST_BAD * len(records)):
-        raise BadInput(
-            f"{len(bad)} of {len(records)} samples cannot be used: {shown}{more}. "
-            "Mend or remove them, or go on without them with --on-bad skip (on_bad='skip')."
-        )
-
-
-def _seen(records: list[Record], bad: dict[int, str], looks: list[Any]) -> dict[str, Any]:
-    good = [look for look in looks if isinstance(look, dict)]
-    sizes = Counter(f"{look['size'][1]}x{look['size'][0]}" for look in good)
-    return {
-        "bad_count": len(bad),
-        "bad": [{"key": records[i].key, "reason": bad[i]} for i in sorted(bad)[:1000]],
-        "sizes": sizes.most_common(20),
-        "modes": Counter(look["mode"] for look in good).most_common(20),
-    }
-
-
-def _compact(raw: np.ndarray, rows: np.ndarray, path: Path, modality: Any, like: Dataset | None, choices: list[Any]) -> Any:
-    """Drop the rows of bad samples and the channels that say nothing; returns the final modality."""
-    final = modality
-    if like is None:
-        final, more = modality.refine(raw, rows)
-        choices.extend(more)
-    choices.append({"name": "shape", "value": " x ".join(map(str, final.shape)), "why": "channels x height x width"})
-    if final.shape == modality.shape and len(rows) == len(raw):
-        return final
-    target = path.with_name("compact.npy")
-    new = files.new_array(target, (len(rows), *final.shape), final.dtype)
-    for start in range(0, len(rows), 1024):
-        new[start : start + 1024] = modality.convert(np.asarray(raw[rows[start : start + 1024]]), final)
-    new.flush()
-    target.replace(path)
-    return final
 
 
 def _freeze(data: Dataset, val: float, test: float, seed: int, like: Dataset | None) -> None:
     """Assign the split, hash it, and record counts, contradictions and tolerances in `found`."""
     table, found = data.table, data.found
-    everything = np.arange(len(data))
-    classes = data.classes(everything)
-    if like is None:
-        given = ["train" if o == "synthetic" else s for s, o in zip(table["split"], table["origin"], strict=True)]
-        table["split"], notes = assign(
-            classes, table["group"], given, val=val, test=test, rng=numpy_generator(seed, "split")
-        ) if not all(o == "synthetic" for o in table["origin"]) else (["train"] * len(data), [])
-        found["notes"] += notes
-    else:
-        table["split"] = [split or "train" for split in table["split"]]
-    by_group: dict[int, set[str]] = {}
-    for number, name in zip(table["group"], classes, strict=True):
-        by_group.setdefault(number, set()).add(name)
-    torn = [number for number, found_classes in by_group.items() if len(found_classes) > 1]
-    found["contradictions"] = [
-        [table["key"][i] for i in everything if table["group"][i] == number] for number in torn[:100]
+    classes = data.classes(np.arange(len(data)))
+    # Synthetic samples are never split: whatever they show, they can only be trained with.
+    real = [i for i, origin in enumerate(table["origin"]) if origin == "real"]
+    table["split"] = [split or "train" for split in table["split"]] if like is not None else [
+        "train" if origin == "synthetic" else split
+        for split, origin in zip(table["split"], table["origin"], strict=True)
     ]
+    if like is None and real:
+        rng = numpy_generator(seed, "split")
+        columns = ([column[i] for i in real] for column in (classes, table["group"], table["split"]))
+        parts, notes = assign(*columns, val=val, test=test, rng=rng)
+        for i, part in zip(real, parts, strict=True):
+            table["split"][i] = part
+        found["notes"] += notes
     found["leaks"] = _drop_leaks(data)
+    found["contradictions"] = _contradictions(table["key"], table["group"], classes)
     found["split"] = dict(Counter(table["split"]))
     found["split_hash"] = split_hash(table["key"], table["sha256"], table["split"])
-    found["counts"] = {name: n for name, n in sorted(Counter(classes).items())}
+    counts = Counter(classes)
+    found["counts"] = {name: counts[name] for name in getattr(data.condition, "classes", sorted(counts))}
     found["total"] = len(data)
     found["origin"] = dict(Counter(table["origin"]))
+    if like is None:
+        found["notes"] += _class_notes(counts, labelled=data.condition.width > 0)
     if like is None and hasattr(data.modality, "flips"):
         data.modality.flips, reason = harmless_flips(data)
-        found["choices"].append(
-            {"name": "mirroring", "value": ", ".join(data.modality.flips) or "never", "why": reason}
-        )
+        value = ", ".join(data.modality.flips) or "never"
+        found["choices"].append({"name": "mirroring", "value": value, "why": reason})
+
+
+def _contradictions(keys: list[str], groups: list[int], classes: list[str]) -> list[list[str]]:
+    """The first hundred groups of duplicates with more than one label, as keys with their labels."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, number in enumerate(groups):
+        if number >= 0:
+            members[number].append(i)
+    torn = [rows for rows in members.values() if len({classes[i] for i in rows}) > 1]
+    return [[f"{keys[i]} ({classes[i]})" for i in rows] for rows in torn[:100]]
+
+
+def _class_notes(counts: Counter[str], *, labelled: bool) -> list[str]:
+    if not labelled:
+        return ["There are no labels: p(x) is learned, and no recogniser can be tried."]
+    notes = []
+    if len(counts) == 1:
+        notes.append(f"There is one class only, {next(iter(counts))}: no recogniser can be tried.")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        alike[name.strip().casefold()].append(name)
+    for same in alike.values():
+        if len(same) > 1:
+            shown = ", ".join(repr(name) for name in sorted(same))
+            notes.append(f"The classes {shown} differ in case or spaces only; they stay apart. Merge them if they are one.")
+    return notes
 
 
 def _drop_leaks(data: Dataset) -> int:
     """A data set that brings its own split may hold a test sample in train too: it leaves training."""
-    held = {g for g, s in zip(data.table["group"], data.table["split"], strict=True) if s == "test"}
+    groups, splits = data.table["group"], data.table["split"]
     leaks = 0
-    for i, (number, part, origin) in enumerate(
-        zip(data.table["group"], data.table["split"], data.table["origin"], strict=True)
-    ):
-        if number in held and part != "test" and origin == "real":
-            data.table["split"][i] = "left out"
-            leaks += 1
+    for part, lower in (("test", ("train", "val")), ("val", ("train",))):
+        held = {number for number, split in zip(groups, splits, strict=True) if split == part and number >= 0}
+        for i, number in enumerate(groups):
+            if number in held and splits[i] in lower:
+                splits[i] = "left out"
+                leaks += 1
     if leaks:
         data.found["notes"].append(
-            f"{leaks} samples of the train or val part are (near-)duplicates of test samples and are left out of both."
+            f"{leaks} samples are (near-)duplicates of samples in a part that is held out: left out of training."
         )
     return leaks
 
@@ -339,20 +216,26 @@ def describe(data: Dataset) -> list[str]:
     if found.get("sizes"):
         lines.append("  sizes       " + ", ".join(f"{name} ({n:,})" for name, n in found["sizes"][:5]))
         lines.append("  modes       " + ", ".join(f"{name} ({n:,})" for name, n in found["modes"][:5]))
+    contradictions = found.get("contradictions", [])
     lines.append(
-        f"  duplicates  {found.get('exact_duplicates', 0)} exact, {found.get('near_duplicates', 0)} near; "
-        f"{len(found.get('contradictions', []))} groups with contradicting labels"
+        f"  duplicates  {found.get('exact_duplicates', 0)} exact, {found.get('near_duplicates', 0)} near "
+        f"(at most {MOST_BITS} of 64 hash bits apart, correlation at least {LEAST_CORRELATION}); "
+        f"{len(contradictions)} groups with contradicting labels"
     )
-    for keys in found.get("contradictions", [])[:5]:
-        lines.append(f"    contradiction: {', '.join(keys[:4])}")
+    lines.extend(f"    contradiction: {', '.join(keys[:4])}" for keys in contradictions[:5])
     lines.append(f"  bad files   {found.get('bad_count', 0)}")
-    for entry in found.get("bad", [])[:5]:
-        lines.append(f"    {entry['key']}: {entry['reason']}")
+    lines.extend(f"    {entry['key']}: {entry['reason']}" for entry in found.get("bad", [])[:5])
     lines.append("  split       " + ", ".join(f"{name} {n:,}" for name, n in sorted(found.get("split", {}).items())))
-    for choice in found.get("choices", []):
-        lines.append(f"  {choice['name']:<11} {choice['value']}: {choice['why']}")
+    if found.get("split_hash"):
+        lines.append(f"  frozen as   {found['split_hash'][:16]}")
+    lines.extend(f"  {choice['name']:<11} {choice['value']}: {choice['why']}" for choice in found.get("choices", []))
     lines.extend(f"  note        {note}" for note in found.get("notes", []))
-    return lines
+    return [_shown(line) for line in lines]
+
+
+def _shown(text: str) -> str:
+    """File and class names may hold terminal escapes or no characters at all: they are shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def require_real(data: Dataset) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .registry import suggest
 from .snapshot import Snapshot
 from .write import write
 
-__all__ = ["sample"]
+__all__ = ["draw", "resolve_want", "sample"]
 
 log = logging.getLogger("sibling")
 
@@ -68,8 +69,7 @@ def resolve_want(want: str | int | dict[str, int] | None, snapshot: Snapshot) ->
         counts = {name: round(factor * n) for name, n in real.items()}
         log.info("  want         x%.3g: the default, at most %s in all", 1 + factor, f"{MOST_DERIVED:,}")
         return counts
-    if isinstance(want, str):
-        want = _parsed(want.strip())
+    want = _parsed(str(want).strip()) if not isinstance(want, dict | int) or isinstance(want, bool) else want
     if isinstance(want, dict):
         for name, n in want.items():
             if name not in real:
@@ -83,12 +83,19 @@ def resolve_want(want: str | int | dict[str, int] | None, snapshot: Snapshot) ->
         return dict.fromkeys(real, want)
     if want == "balance":
         most = max(real.values())
+        if most == min(real.values()):
+            raise UsageError(f"want is 'balance', but each class already has {most} samples. Try x5.")
         return {name: most - n for name, n in real.items()}
-    return {name: round((want - 1) * n) for name, n in real.items()}
+    return {name: round((want.value - 1) * n) for name, n in real.items()}
+
+
+@dataclass(frozen=True)
+class _Factor:
+    value: float
 
 
 def _parsed(want: str) -> Any:
-    """"balance", an int, a dict, or a float factor."""
+    """"balance", an int, a dict, or a factor."""
     if want == "balance":
         return want
     if re.fullmatch(r"\d+", want):
@@ -97,7 +104,7 @@ def _parsed(want: str) -> Any:
         factor = float(found[1])
         if factor <= 1:
             raise UsageError(f"want is {want!r}; a factor must be more than 1, as in x5.")
-        return factor
+        return _Factor(factor)
     if want.startswith("{"):
         try:
             return json.loads(want)

@@ -27,7 +27,7 @@ from .models import MODELS
 from .registry import lookup
 from .types import Condition, Modality, Model
 
-__all__ = ["Snapshot"]
+__all__ = ["Snapshot", "equip", "load_tensors", "make_model", "save_tensors"]
 
 FORMAT = 1
 MOST_BYTES = 8 * 2**30

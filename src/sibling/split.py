@@ -58,20 +58,37 @@ def assign(
         if len(members) < 3:
             thin.append(name)
             continue
+        size = sum(map(len, members))
         for part, least in (("test", 3), ("val", 5)):
-            target = wanted[part] * sum(map(len, free[name].values()))
-            if wanted[part] <= 0 or len(members) < least:
-                continue
-            taken = 0
-            while len(members) > 1 and (taken == 0 or taken + len(members[-1]) / 2 <= target):
-                chosen = members.pop()
-                taken += len(chosen)
+            if wanted[part] > 0 and len(members) >= least:
+                members, chosen = _take(members, wanted[part] * size)
                 for i in chosen:
                     result[i] = part
     if thin:
         shown = ", ".join(thin[:5]) + (" ..." if len(thin) > 5 else "")
         notes.append(f"{len(thin)} classes have fewer than 3 different samples and are not in the test part: {shown}.")
     return result, notes
+
+
+def _take(members: list[list[int]], target: float) -> tuple[list[list[int]], list[int]]:
+    """Groups that together come closest to `target` samples from below, at least the smallest group.
+
+    Returns (the groups that stay, the samples that were taken). A group larger than the target stays:
+    taken, one group of many copies would be the whole part.
+    """
+    stay: list[list[int]] = []
+    taken: list[int] = []
+    left = len(members)
+    for group in reversed(members):
+        if left > 1 and len(taken) + len(group) / 2 <= target:
+            taken.extend(group)
+            left -= 1
+        else:
+            stay.append(group)
+    stay.reverse()
+    if not taken:
+        taken = stay.pop(min(range(len(stay)), key=lambda i: len(stay[i])))
+    return stay, taken
 
 
 def split_hash(keys: Sequence[str], digests: Sequence[str], splits: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,14 @@ def verify(folder: str | Path) -> list[str]:
 
 def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
     """Each row has its file, each file its row, every picture decodes to one size and mode."""
-    rows = files.read_jsonl(folder / "metadata.jsonl")
+    try:
+        rows = files.read_jsonl(folder / "metadata.jsonl")
+    except BadInput as error:
+        yield str(error)
+        return
+    if not all(isinstance(row, dict) for row in rows):
+        yield "metadata.jsonl: a row is no JSON object"
+        return
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in listed and path.name != files.MANIFEST:
@@ -105,10 +111,12 @@ def _run(folder: Path) -> Iterator[str]:
     if (folder / "evaluation").is_dir():
         for sentence in files.check_manifest(folder / "evaluation")[1]:
             yield f"evaluation/{sentence}"
-    for row in files.read_jsonl(folder / "stats.jsonl"):
-        value = row.get("loss/total")
-        if value is not None and not math.isfinite(value):
-            yield f"stats.jsonl: the loss at step {row.get('step')} is not finite"
+    try:
+        for row in files.read_jsonl(folder / "stats.jsonl"):
+            if "loss/total" in row and row["loss/total"] is None:
+                yield f"stats.jsonl: the loss at step {row.get('step')} is not finite"
+    except BadInput as error:
+        yield str(error)
 
 
 def _store(folder: Path) -> Iterator[str]:

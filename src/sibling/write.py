@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, files
-from .dataset import Dataset
+from .dataset import Dataset, refuse_inside
 from .errors import UsageError
 from .formats import FORMATS
 from .read import read
@@ -64,7 +64,8 @@ def write(
     sets = [data for data in (real, fake) if data is not None and len(data)]
     if not sets:
         raise UsageError("There is nothing to write: both sets are empty.")
-    _refuse_sources(out, sets)
+    for data in sets:
+        refuse_inside(out, data)
     writer = lookup(FORMATS, "sibling.formats", format)()
     suffix = getattr(sets[0].modality, "suffix", ".bin")
     as_files = format == "folder"
@@ -74,17 +75,6 @@ def write(
     made = sum(row.get("origin") == "synthetic" for row in rows)
     log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - made:,}", f"{made:,}", out)
     return out
-
-
-def _refuse_sources(out: Path, sets: list[Dataset]) -> None:
-    """The original files may lie elsewhere than the store: neither may hold the output."""
-    folders = {Path(source).parent for data in sets for source in data.table["source"] if source}
-    for folder in folders:
-        if out.resolve() == folder or out.resolve().is_relative_to(folder):
-            raise UsageError(
-                f"The output {out} lies in {folder}, where samples of the input lie: synthetic samples would become "
-                "real ones in the next run. Choose an output beside the input."
-            )
 
 
 def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]:

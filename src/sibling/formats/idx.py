@@ -9,21 +9,25 @@ import gzip
 import math
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from ..errors import BadInput
-from ..files import to_line, write_bytes
+from ..files import MANIFEST, read_jsonl, to_line, write_bytes
 from ..types import Record, Split
+from .labels import label_of, split_of
 
 __all__ = ["Idx"]
 
 _NAME = re.compile(r"^(?P<part>.+?)-(?P<kind>images|labels)[.-]idx\d-ubyte(\.gz)?$")
 _PARTS: dict[str, Split] = {"train": "train", "t10k": "test", "test": "test", "val": "val", "valid": "val"}
-_MOST_BYTES = 16 * 2**30  # a header can claim anything: nothing above this is allocated
+_MOST_BYTES = 16 * 2**30
+_MOST_RATIO = 1040  # deflate packs at most 1032 to 1
 
 
 class Idx:
@@ -34,28 +38,34 @@ class Idx:
 
     def matches(self, path: Path) -> bool:
         """A folder with at least one IDX images file."""
-        return path.is_dir() and any(
-            (found := _NAME.match(entry.name)) and found["kind"] == "images" for entry in path.iterdir()
-        )
+        try:
+            return path.is_dir() and any(kind == "images" for _, kind in _files(path))
+        except OSError:
+            return False
 
     def read(self, path: Path, suffixes: Sequence[str]) -> Iterator[Record]:
-        """Yield one record an image; y is the label's number as text. Raises BadInput."""
-        files: dict[tuple[str, str], Path] = {}
-        for entry in sorted(path.iterdir()):
-            if (found := _NAME.match(entry.name)) and not entry.name.startswith("."):
-                files.setdefault((found["part"], found["kind"]), entry)
+        """Yield one record an image; y is the label's number as text. Raises BadInput.
+
+        Beside a `metadata.jsonl` of ours the records also get their names, origins and splits back.
+        """
+        told = _told(path)
+        files = _files(path)
         for (part, kind), file in files.items():
             if kind != "images":
                 continue
             images = _array(file)
             labels = _array(files[part, "labels"]) if (part, "labels") in files else None
-            if images.ndim not in (3, 4):
-                raise BadInput(f"{file.name}: {images.ndim} dimensions; images have 3 (N, H, W) or 4 (N, H, W, C).")
+            if images.ndim < 3:
+                raise BadInput(f"{file.name} holds no images: they have 3 axes (N, H, W) or 4 (N, H, W, C).")
             if labels is not None and labels.shape != (len(images),):
                 raise BadInput(f"{file.name} has {len(images)} images, its labels file has {labels.shape}.")
+            split = _PARTS.get(part.rpartition("-")[2])  # EMNIST writes emnist-letters-train
             for row in range(len(images)):
-                y = None if labels is None else str(labels[row])
-                yield Record(f"{part}/{row:06d}", images[row], y=y, split=_PARTS.get(part))
+                if (part, row) in told:
+                    yield replace(told[part, row], source=images[row])
+                else:
+                    y = None if labels is None else str(labels[row])
+                    yield Record(f"{part}/{row:06d}", images[row], y, split=split)
 
     def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:
         """Write four IDX files and `metadata.jsonl`, whose n-th row of a part describes its n-th image.
@@ -67,20 +77,25 @@ class Idx:
         for record in records:
             part = "t10k" if record.split == "test" else "val" if record.split == "val" else "train"
             parts.setdefault(part, []).append(record)
-        classes = sorted({r.y for rs in parts.values() for r in rs if r.y is not None}, key=_numeric)
+        names = {r.y for members in parts.values() for r in members if r.y is not None}
+        classes = {name: number for number, name in enumerate(sorted(names, key=_numeric))}
+        if len(classes) > 256:
+            raise BadInput(f"IDX labels hold 256 classes; these are {len(classes)}. Use --format folder.")
+        if names and any(record.y is None for members in parts.values() for record in members):
+            raise BadInput("Some samples have a label and some have none: IDX cannot hold both. Use --format folder.")
         rows: list[dict[str, Any]] = []
         for part, members in parts.items():
             images = np.stack([cast(np.ndarray, record.source) for record in members])
             if images.dtype != np.uint8:
-                raise BadInput(f"IDX holds 8-bit samples; these are {images.dtype}. Use the folder format.")
+                raise BadInput(f"IDX holds 8-bit samples; these are {images.dtype}. Use --format folder.")
             _write(folder / f"{part}-images-idx{images.ndim}-ubyte.gz", images)
             if classes:
-                numbers = np.array([classes.index(record.y) for record in members], np.uint8)
+                numbers = np.array([classes[record.y] for record in members], np.uint8)
                 _write(folder / f"{part}-labels-idx1-ubyte.gz", numbers)
             for number, record in enumerate(members):
                 info = {k: v for k, v in record.info.items() if k != "link"}
-                row = {"part": part, "row": number, "label": record.y, "origin": record.origin, "split": record.split}
-                rows.append({**row, "key": record.key, **info})
+                row = {"part": part, "row": number, "label": record.y, "origin": record.origin}
+                rows.append({**row, "split": record.split, "key": record.key, **info})
         lines = "".join(to_line(row) + "\n" for row in rows)
         write_bytes(folder / "metadata.jsonl", lines.encode(), durable=False)
         return rows
@@ -91,22 +106,57 @@ def _numeric(name: str) -> tuple[int, float, str]:
     return (0, float(name), name) if name.isdecimal() else (1, math.inf, name)
 
 
+def _files(path: Path) -> dict[tuple[str, str], Path]:
+    """(part, "images" or "labels") -> its file; one that is not gzipped goes before its gzipped twin."""
+    files: dict[tuple[str, str], Path] = {}
+    for entry in sorted(path.iterdir()):
+        if (found := _NAME.match(entry.name)) and not entry.name.startswith(".") and entry.is_file():
+            files.setdefault((found["part"], found["kind"]), entry)
+    return files
+
+
+def _told(path: Path) -> dict[tuple[str, int], Record]:
+    """(part, row) -> its record without the source, from a metadata.jsonl that `write` left."""
+    told: dict[tuple[str, int], Record] = {}
+    if not (path / MANIFEST).is_file():
+        return told
+    own = {"part", "row", "label", "origin", "split", "key"}
+    for number, row in enumerate(read_jsonl(path / "metadata.jsonl"), 1):
+        place = f"metadata.jsonl, row {number}"
+        if not isinstance(row, dict) or not isinstance(row.get("row"), int):
+            raise BadInput(f"{place}: not a row that Sibling wrote.")
+        told[str(row.get("part")), row["row"]] = Record(
+            str(row.get("key")),
+            None,
+            label_of(row.get("label"), place),
+            "synthetic" if row.get("origin") == "synthetic" else "real",
+            split_of(row.get("split"), place),
+            {name: value for name, value in row.items() if name not in own and value is not None},
+        )
+    return told
+
+
 def _array(path: Path) -> np.ndarray:
-    opened = gzip.open if path.suffix == ".gz" else open
+    packed = path.suffix == ".gz"
     try:
-        with opened(path, "rb") as file:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
             zero, kind, rank = struct.unpack(">HBB", file.read(4))
             if zero != 0 or kind != 0x08:
-                raise BadInput(f"{path.name} is not an IDX file of bytes (magic {zero:04x} {kind:02x}).")
+                raise BadInput(f"{path.name} is not an IDX file of bytes (it starts with {zero:04x}{kind:02x}).")
+            if rank not in (1, 3, 4):
+                raise BadInput(f"{path.name} has {rank} axes; images have 3 or 4, labels 1.")
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))
             size = math.prod(shape)
-            if size > _MOST_BYTES:
-                raise BadInput(f"{path.name} claims {size / 2**30:.0f} GiB; at most 16 GiB are read.")
+            # A header can claim anything: nothing is allocated that the file cannot hold.
+            most = min(_MOST_BYTES, path.stat().st_size * (_MOST_RATIO if packed else 1))
+            if size > most:
+                raise BadInput(f"{path.name} claims {size:,} bytes; it can hold at most {most:,}.")
             data = file.read(size + 1)
-    except (OSError, EOFError, struct.error, gzip.zlib.error) as error:
+    except (OSError, EOFError, struct.error, zlib.error) as error:
         raise BadInput(f"{path.name} could not be read: {error or 'it ends too early'}.") from error
     if len(data) != size:
-        raise BadInput(f"{path.name}: its header says {size} bytes, there are {'more' if len(data) > size else len(data)}.")
+        have = "more" if len(data) > size else f"{len(data):,}"
+        raise BadInput(f"{path.name}: its header says {size:,} bytes, there are {have}.")
     return np.frombuffer(data, np.uint8).reshape(shape)  # (N, H, W[, C]) or (N,)
 
 

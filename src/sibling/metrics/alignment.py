@@ -28,7 +28,7 @@ TURN = 0.22  # largest rotation that is undone, in radians: 12.6 degrees
 ZOOM = 0.13  # largest change of scale
 MOVE = 0.25  # largest shift, as a share of half a side: 12.5 % of the side
 GAIN = (0.8, 1.25)  # contrast between these is undone
-DAMPING = 0.7  # share of a picture's own mean that the search for candidates ignores
+DAMPING = 0.9  # share of a picture's own mean that the search for candidates ignores
 OFFSET = 0.2  # brightness up to 10 % of the range [-1, 1]
 
 
@@ -58,11 +58,11 @@ def as_grid(x: Tensor, name: str) -> Tensor:
 
 
 def damped(grid: Tensor) -> Tensor:
-    """Pictures (N, C', H, W) with 70 % of their own mean taken away: what candidates are searched by.
+    """Pictures (..., C', H, W) with 90 % of their own mean taken away: what candidates are searched by.
 
     A copy that was made a little darker must not lose its place to a picture of the right darkness.
     """
-    return grid - DAMPING * grid.mean(dim=(1, 2, 3), keepdim=True)
+    return grid - DAMPING * grid.mean(dim=(-3, -2, -1), keepdim=True)
 
 
 def coarse(grid: Tensor) -> Tensor:

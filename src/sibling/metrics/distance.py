@@ -17,7 +17,7 @@ class KernelDistance:
 
     Unbiased at every sample size: the mean over many pairs of samples of one distribution is 0, so
     single values are negative about half of the time then. That makes it the distance to prefer for
-    small sets. Memory is bounded (blocks of 32 MB) and time grows as (N + M)^2 F: about 3 s on one
+    small sets. Memory is bounded (blocks of 32 MB) and time grows as (N + M)^2 F: about 2 s on one
     core for 10,000 against 10,000 at F = 64.
 
     chunk: rows of the kernel matrix at a time; default None bounds a block to 32 MB

@@ -158,9 +158,7 @@ def _refine(
     train: Tensor, fake: Tensor, picked: Tensor, group: Tensor, flips: bool, shifts: int, aspect: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ratio, distance and row (each (B,)) of the best among the candidates `picked` (B, K)."""
-    rough, mirrored, shift = shifted_distance(
-        damped(fake), damped(train)[picked], flips, shifts
-    )
+    rough, mirrored, shift = shifted_distance(damped(fake), damped(train[picked]), flips, shifts)
     order = rough.argsort(dim=1)
     picked, rough = picked.gather(1, order), rough.gather(1, order)
     mirrored, shift = mirrored.gather(1, order), shift.gather(1, order[:, :, None].expand(-1, -1, 2))

@@ -23,7 +23,7 @@ from ..types import Batch, Cond, Condition
 from .prior import fit_mixture
 from .update import guarded_update, load_strictly
 
-__all__ = ["VAE"]
+__all__ = ["VAE", "kl_to_normal", "reparameterise"]
 
 Z_LIMIT = 6.0  # log-variances beyond this are numerically one-sided
 
@@ -48,7 +48,7 @@ class VAE:
     def __init__(
         self,
         latent: int = 32,
-        width: int = 64,
+        width: int = 32,
         blocks: int = 1,
         beta: float = 1.0,
         likelihood: str = "sigma",
@@ -88,11 +88,7 @@ class VAE:
     def derive(n: int, classes: int, shape: Sequence[int]) -> list[tuple[str, Any, str]]:
         """Arguments that follow from the data: (name, value, reason)."""
         latent = 16 if n < 500 else 32 if n < 20_000 else 64
-        width = 64 if max(shape[1:]) > 12 or n >= 5_000 else 48
-        return [
-            ("latent", latent, f"{n:,} training samples: 16 below 500, 32 below 20,000, else 64"),
-            ("width", width, "channels at the finest level; less for tiny pictures"),
-        ]
+        return [("latent", latent, f"{n:,} training samples: 16 below 500, 32 below 20,000, else 64")]
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that make this model again."""

@@ -1,0 +1,264 @@
+"""The work of `read`: look at every header, choose the working shape, decode everything into a store."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from . import files
+from .conditions import CONDITIONS
+from .dataset import COLUMNS, Dataset
+from .device import cores
+from .duplicates import group
+from .errors import BadInput, BadSample, ResourceError
+from .modalities import MODALITIES
+from .registry import lookup
+from .types import Record
+
+__all__ = ["decode"]
+
+MOST_EDGE = 64  # pixels; what two CPU cores can learn in minutes
+MOST_BAD = 0.01
+_CHUNK = 64
+# Threads start at once and suffice while Pillow decodes, which it does outside of Python's lock. Starting
+# processes takes seconds (each imports torch) and pays only for many files; arrays would be copied to them.
+_MANY_FILES = 10_000
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of the decoders: damaged EXIF is no news, and pictures have our own size limit."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+def _in_process(job: Callable[..., Any], *arguments: Any) -> Any:
+    with _quiet():
+        return job(*arguments)
+
+
+def _in_parallel(job: Callable[..., Any], items: Sequence[Any], *fixed: Any, processes: bool) -> Iterator[Any]:
+    """Run `job(64 items, *fixed)` for all items on all cores; what the jobs return, in order."""
+    starts = range(0, len(items), _CHUNK)
+    workers = min(cores(), len(starts))
+    # A daemonic process (a worker of somebody else's pool) may not start processes of its own.
+    processes = processes and not multiprocessing.current_process().daemon
+    if workers < 2:
+        results: Iterator[Any] = (job(items[start : start + _CHUNK], *fixed) for start in starts)
+    else:
+        pool = joblib.Parallel(n_jobs=workers, return_as="generator", prefer="processes" if processes else "threads")
+        call = joblib.delayed(_in_process) if processes else joblib.delayed(lambda job, *rest: job(*rest))
+        results = pool(call(job, items[start : start + _CHUNK], *fixed) for start in starts)
+    try:
+        with _quiet():  # here, not in the threads: the filters of `warnings` belong to the whole process
+            for result in results:
+                yield from result
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            "A process that decodes samples was killed, most likely because memory ran out. "
+            "Close other programs, or give smaller files, then run the same command again."
+        ) from error
+
+
+def _content(record: Record) -> bytes | np.ndarray:
+    """Read once: the same bytes are hashed and decoded. Raises BadSample."""
+    if isinstance(record.source, Path):
+        try:
+            return record.source.read_bytes()
+        except OSError as error:
+            raise BadSample(f"cannot be read: {error.strerror}") from error
+    if record.source is None:
+        raise BadSample(record.info.get("bad", "has no content"))
+    return record.source
+
+
+def _look(record: Record, modality: Any) -> dict[str, Any]:
+    if not isinstance(record.source, Path):
+        look: dict[str, Any] = modality.look(_content(record))
+        return look
+    try:
+        with record.source.open("rb") as file:  # the header is enough here
+            look = modality.look(file)
+            return look
+    except OSError as error:
+        raise BadSample(f"cannot be read: {error.strerror}") from error
+
+
+def _look_chunk(records: Sequence[Record], kind: Any) -> list[dict[str, Any] | str]:
+    looks: list[dict[str, Any] | str] = []
+    for record in records:
+        try:
+            looks.append(_look(record, kind()))
+        except BadSample as error:
+            looks.append(str(error))
+    return looks
+
+
+# (row, sha256 of the source, of raw, perceptual hash, whether it is of one colour, fault)
+_Decoded = tuple[int, str, str, int, bool, str | None]
+
+
+def _decode_chunk(part: Sequence[tuple[int, Record]], modality: Any, path: Path) -> list[_Decoded]:
+    """Decode samples into their rows of the array at `path`."""
+    raw = files.open_array(path)
+    results: list[_Decoded] = []
+    good: list[tuple[int, str, str]] = []
+    samples: list[np.ndarray] = []
+    for row, record in part:
+        try:
+            content = _content(record)
+            sample = modality.decode(content)
+        except BadSample as error:
+            results.append((row, "", "", 0, False, str(error)))
+            continue
+        digest = hashlib.sha256(sample.tobytes()).hexdigest()
+        source = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else digest
+        good.append((row, source, digest))
+        samples.append(sample)
+        raw[row] = sample
+    if samples:
+        stack = np.stack(samples)
+        flat = (stack == stack[:, :, :1, :1]).reshape(len(stack), -1).all(1)
+        for (row, source, digest), hashed, constant in zip(good, modality.fingerprints(stack), flat, strict=True):
+            results.append((row, source, digest, hashed, bool(constant), None))
+    return sorted(results)
+
+
+def decode(
+    records: list[Record], folder: Path, modality_name: str, size: int | None, like: Dataset | None, on_bad: str
+) -> Dataset:
+    """Decode into `folder`/raw.npy; the Dataset has no split yet. Raises BadInput, ResourceError."""
+    kind = lookup(MODALITIES, "sibling.modalities", modality_name)
+    are_files = isinstance(next(r.source for r in records if r.source is not None), Path)
+    processes = len(records) > _MANY_FILES and are_files
+    bad = _unlabelled(records)
+    seen: dict[Any, dict[str, Any]] = {}  # a million headers are some dozens of different ones
+    looks: list[dict[str, Any]] = []
+    for row, look in enumerate(_in_parallel(_look_chunk, records, kind, processes=processes)):
+        if isinstance(look, str):
+            bad[row] = look
+        elif row not in bad:
+            looks.append(seen.setdefault(tuple(look.items()), look))
+    _stop_if_bad(records, bad, on_bad)
+    modality, choices = (like.modality, []) if like is not None else kind.choose(looks, size=size, most=MOST_EDGE)
+    path = folder / "raw.npy"
+    files.new_array(path, (len(records), *modality.shape), modality.dtype)
+    table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    rows: list[int] = []
+    digests, hashes, constant = [], [], 0
+    jobs = [(row, record) for row, record in enumerate(records) if row not in bad]
+    for row, sha256, digest, hashed, flat, fault in _in_parallel(
+        _decode_chunk, jobs, modality, path, processes=processes
+    ):
+        if fault is not None:
+            bad[row] = fault
+            continue
+        rows.append(row)
+        digests.append(digest)
+        hashes.append(hashed)
+        constant += flat
+        _append(table, records[row], sha256)
+    _stop_if_bad(records, bad, on_bad)
+    found: dict[str, Any] = {"choices": choices, "notes": [], **_seen(records, bad, looks)}
+    if constant:
+        found["notes"].append(f"{constant} samples are of one colour throughout.")
+    modality = _compact(path, np.array(rows), modality, like, choices)
+    raw = np.load(path, mmap_mode="r", allow_pickle=False)
+    _group(raw, table, digests, hashes, found)
+    condition = like.condition if like is not None else _condition(table["y"])
+    return Dataset(raw, table, modality, condition, found=found)
+
+
+def _unlabelled(records: list[Record]) -> dict[int, str]:
+    """Samples without y are bad where others have one: "no label" is no class of its own."""
+    if all(record.y is None for record in records if record.source is not None):
+        return {}
+    return {
+        row: record.info.get("bad", "has no label, while others have one")
+        for row, record in enumerate(records)
+        if record.y is None
+    }
+
+
+def _group(raw: np.ndarray, table: dict[str, list[Any]], digests: list[str], hashes: list[int], found: Any) -> None:
+    """Group the real samples; synthetic ones are in no group (-1), as they are never split."""
+    real = np.array([row for row, origin in enumerate(table["origin"]) if origin == "real"], np.int64)
+    table["group"] = [-1] * len(raw)
+    numbers, exact, near = group(raw, real, [digests[i] for i in real], [hashes[i] for i in real])
+    for row, number in zip(real, numbers, strict=True):
+        table["group"][row] = number
+    found.update(exact_duplicates=exact, near_duplicates=near)
+
+
+def _append(table: dict[str, list[Any]], record: Record, sha256: str) -> None:
+    source = str(record.source.resolve()) if isinstance(record.source, Path) else None
+    values = (record.key, record.y, record.origin, record.split, sha256, source, record.info)
+    for name, value in zip(("key", "y", "origin", "split", "sha256", "source", "info"), values, strict=True):
+        table[name].append(value)
+
+
+def _condition(y: list[Any]) -> Any:
+    name = "none" if all(value is None for value in y) else "label"
+    return lookup(CONDITIONS, "sibling.conditions", name)().fit(y)
+
+
+def _stop_if_bad(records: list[Record], bad: dict[int, str], on_bad: str) -> None:
+    """Stop when too much is broken, with the first reasons. Raises BadInput."""
+    if len(bad) == len(records):
+        first = min(bad)
+        raise BadInput(f"None of the {len(records)} samples can be used; the first, {records[first].key}, {bad[first]}.")
+    if not bad or on_bad == "skip":
+        return
+    label_file = [i for i in sorted(bad) if records[i].info.get("label_file")]
+    listed = label_file or sorted(bad)
+    shown = "; ".join(f"{records[i].key}: {bad[i]}" for i in listed[:5])
+    more = f"; and {len(listed) - 5} more" if len(listed) > 5 else ""
+    if label_file:
+        raise BadInput(
+            f"The label file and the folder disagree about {len(label_file)} files: {shown}{more}. "
+            "Mend the label file, or leave these files out with --on-bad skip (on_bad='skip')."
+        )
+    if on_bad == "stop" or len(bad) > MOST_BAD * len(records):
+        raise BadInput(
+            f"{len(bad)} of {len(records)} samples cannot be used: {shown}{more}. "
+            "Mend or remove them, or go on without them with --on-bad skip (on_bad='skip')."
+        )
+
+
+def _seen(records: list[Record], bad: dict[int, str], looks: list[dict[str, Any]]) -> dict[str, Any]:
+    sizes = Counter(f"{look['size'][1]}x{look['size'][0]}" for look in looks)
+    return {
+        "bad_count": len(bad),
+        "bad": [{"key": records[i].key, "reason": bad[i]} for i in sorted(bad)[:1000]],
+        "sizes": sizes.most_common(20),
+        "modes": Counter(look["mode"] for look in looks).most_common(20),
+    }
+
+
+def _compact(path: Path, rows: np.ndarray, modality: Any, like: Dataset | None, choices: list[Any]) -> Any:
+    """Drop the rows of bad samples and the channels that say nothing; returns the final modality."""
+    raw = files.open_array(path)
+    final = modality
+    if like is None:
+        final, more = modality.refine(raw, rows)
+        choices.extend(more)
+    choices.append({"name": "shape", "value": " x ".join(map(str, final.shape)), "why": "channels x height x width"})
+    if final.shape == modality.shape and final.dtype == modality.dtype and len(rows) == len(raw):
+        return final
+    target = path.with_name("compact.npy")
+    new = files.new_array(target, (len(rows), *final.shape), final.dtype)
+    for start in range(0, len(rows), 1024):
+        new[start : start + 1024] = modality.convert(np.asarray(raw[rows[start : start + 1024]]), final)
+    target.replace(path)
+    return final
