@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -196,6 +197,7 @@ def save_store(folder: Path, data: Dataset) -> None:
 
     columns = {**data.table, "y": [json.dumps(y) for y in data.table["y"]]}
     columns["info"] = [json.dumps(info) for info in data.table["info"]]
+    columns["source"] = [source and os.fsencode(source) for source in data.table["source"]]  # may be no UTF-8
     sink = arrow.BufferOutputStream()
     parquet.write_table(arrow.table(columns), sink)
     files.write_bytes(folder / "table.parquet", sink.getvalue().to_pybytes())
@@ -226,6 +228,7 @@ def open_store(folder: Path) -> Dataset:
         raise BadInput(f"The store {folder} is damaged: {error}. Make it again with sibling read.") from error
     columns["y"] = [json.loads(y) for y in columns["y"]]
     columns["info"] = [json.loads(info) for info in columns["info"]]
+    columns["source"] = [source and os.fsdecode(source) for source in columns["source"]]
     modality, condition = make_modality(saved["modality"]), make_condition(saved["condition"])
     data = Dataset(raw, columns, modality, condition, found=saved["found"], folder=folder)
     if data.fingerprint() != saved["fingerprint"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,20 @@ def generator(*path: int | str) -> torch.Generator:
 def numpy_generator(*path: int | str) -> np.random.Generator:
     """The numpy random stream of a path."""
     return np.random.default_rng(seed_of(*path))
+
+
+_GLOBAL_STREAM = threading.Lock()
+
+
+@contextmanager
+def seeded(*path: int | str) -> Iterator[None]:
+    """Inside the block torch's global stream is that of a path; afterwards it is as before.
+
+    Only for building layers, which take no generator. One thread at a time: the stream is global.
+    """
+    with _GLOBAL_STREAM, torch.random.fork_rng():
+        torch.manual_seed(seed_of(*path))
+        yield
 
 
 def cores() -> int:

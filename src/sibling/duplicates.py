@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["LEAST_CORRELATION", "MOST_BITS", "group"]
+__all__ = ["LEAST_CORRELATION", "MOST_BITS", "group", "rows_at_a_time"]
 
 MOST_BITS = 6  # of 64: a perceptual hash moves by a few bits when a picture is saved again
 LEAST_CORRELATION = 0.985  # of the pixels, as a second witness: simple pictures share hashes by chance
 _SAME_SHADE = 0.02  # of the full range: two samples of one colour have no correlation to look at
 _SKETCH = 64  # numbers a sample
-_CELLS = 4_000_000  # of a table of hash distances at a time
-_PAIRS = 4_096  # whole samples that are compared at a time
-_ROWS = 1_024
+_CELLS = 4_000_000  # numbers in memory at a time
+_PAIRS = 4_096  # whose sketches are compared at a time
 
 
 def group(
@@ -29,13 +30,20 @@ def group(
     Returns (group number of each of the n samples, exact duplicates, near-duplicates), the last two
     counted beyond the first of each group.
     """
+    if len(rows) == 0:
+        return [], 0, 0
     first: dict[str, int] = {}
     roots = np.array([first.setdefault(digest, i) for i, digest in enumerate(digests)], np.int64)
     unique = np.flatnonzero(roots == np.arange(len(rows)))
     near = _join_near(raw, rows, unique, np.asarray(hashes, np.uint64), roots)
-    names = [int(roots[roots[i]]) for i in range(len(rows))]  # of a copy: its first, and then the first's group
+    names = [int(roots[root]) for root in roots]  # a copy points to its first, and that to its group
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return [numbers[name] for name in names], len(rows) - len(unique), near
+
+
+def rows_at_a_time(shape: Sequence[int]) -> int:
+    """How many samples of a shape are held as floats at once, whatever their size: some 16 MB of them."""
+    return max(1, _CELLS // math.prod(shape))
 
 
 def _join_near(
@@ -48,8 +56,9 @@ def _join_near(
     than that of the samples: it refuses no pair that the pixels would accept.
     """
     sketches = np.zeros((len(roots), min(_SKETCH, raw[0].size)), np.float32)
-    for start in range(0, len(unique), _ROWS):
-        part = unique[start : start + _ROWS]
+    step = rows_at_a_time(raw.shape[1:])
+    for start in range(0, len(unique), step):
+        part = unique[start : start + step]
         sketches[part] = _sketch(raw[rows[part]])
     # |a - b|^2 = 2 - 2 correlation for standardised a, b; a little slack for float32
     limit = np.float32(2 - 2 * LEAST_CORRELATION + 1e-4)
@@ -86,7 +95,7 @@ def _close_hashes(unique: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[np.n
     only samples that share a band are compared.
     """
     edges = np.linspace(0, 64, MOST_BITS + 2).astype(np.uint64)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         band = (hashes[unique] >> low) & np.uint64((1 << int(high - low)) - 1)
         order = np.argsort(band, kind="stable")
         for members in np.split(unique[order], np.flatnonzero(np.diff(band[order])) + 1):
@@ -121,7 +130,7 @@ def _sketch(raw: np.ndarray) -> np.ndarray:
 def _alike(raw: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(n,) whether rows a and b of raw agree: by correlation, or by the shade where both have one colour."""
     agree = np.zeros(len(a), bool)
-    step = max(1, _CELLS // max(1, raw[0].size))
+    step = rows_at_a_time(raw.shape[1:])
     for start in range(0, len(a), step):
         x, y = raw[a[start : start + step]], raw[b[start : start + step]]
         p, q = _standardised(x), _standardised(y)

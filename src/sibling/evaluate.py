@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,7 @@ def _lift(data: Dataset, fake: Dataset, seeds: int, steps: int | None, seed: int
         rng=numpy_generator(seed, "arms"),
     )
     y = numbers(data, test)
+    _say_cost(arms, common, seeds, seed)
     jobs = [(arm, run) for run in range(seeds) for arm in arms]
     # One thread a recogniser and a recogniser a core: small networks do not gain from a second thread.
     workers = min(cores(), len(jobs))
@@ -239,6 +241,16 @@ def _lift(data: Dataset, fake: Dataset, seeds: int, steps: int | None, seed: int
         steps=steps,
         meanings={arm.name: arm.meaning for arm in arms},
         rng=numpy_generator(seed, "verdict"),
+    )
+
+
+def _say_cost(arms: list[Arm], common: dict[str, Any], seeds: int, seed: int) -> None:
+    """How long the recognisers will take, from 3 steps of one of them."""
+    start = time.perf_counter()
+    train_recogniser(arms[1].pool, seed=seed, strength=arms[1].strength, **{**common, "steps": 3})
+    seconds = (time.perf_counter() - start) / 3 * common["steps"] * len(arms) * seeds
+    log.info(
+        "  lift         %d arms x %d seeds x %d steps: about %.1f minutes", len(arms), seeds, common["steps"], seconds / 60
     )
 
 

@@ -21,6 +21,7 @@ from . import __version__, checkpoint, files
 from .dataset import Dataset, is_store, refuse_inside, save_store
 from .device import autocast, best, choose_threads, environment, generator, numpy_generator
 from .errors import BadInput, NumericalError, Stopped, UsageError
+from .plan import batch_at, make_plan
 from .preview import grid
 from .progress import Display
 from .read import read, require_real
@@ -35,7 +36,8 @@ LOG_EVERY = 25  # steps
 VALIDATIONS = 20  # over the whole training
 PATIENCE = 6  # validations without a better one
 CHECKPOINT_SECONDS = 45.0
-_STEP_SETTLE_BATCH = 256
+SETTLE_BATCH = 256
+PREVIEW_SETTLES = 1_000
 # What an unfinished run folder holds at its top.
 _OWN = ("data", "plan.json", "stats.jsonl", "checkpoints", "previews", "tensorboard", "model.safetensors", "run.json")
 
@@ -79,15 +81,17 @@ def fit(
     make_model(model, arguments or {})  # an unknown model or argument is found out before any work
     out = Path(out)
     files.refuse_overlap(out, None if isinstance(data, Dataset) else Path(data))
-    files.check_writable(out)
     asked = {
         "model": model, "seed": seed, "keep": keep, "minutes": minutes, "steps": steps, "batch": batch,
         "threads": threads, "arguments": arguments or {},
     }  # fmt: skip
     finished = (out / files.MANIFEST).exists()
+    if not (resume and finished):
+        files.check_writable(out)
     if not resume:
         _refuse_room(out, overwrite)
     given = read(data)
+    require_real(given)
     refuse_inside(out, given)
     if resume and finished:
         _refuse_changes(out, asked, given, Snapshot(out).data)
@@ -99,11 +103,11 @@ def fit(
         dataset = _store_in(out, given, asked)
         rows = require_real(dataset)
         if (out / "plan.json").exists():
-            plan = _resumed_plan(out)
+            plan = _read_plan(out)
             torch.set_num_threads(plan["threads"])
         else:
             torch.set_num_threads(threads or choose_threads())
-            plan = _plan(dataset, rows, asked)
+            plan = make_plan(dataset, rows, asked)
             plan["tensorboard"] = tensorboard
             files.write_json(out / "plan.json", plan)
         for choice in plan["derived"]:
@@ -154,111 +158,7 @@ def _store_in(out: Path, given: Dataset, asked: dict[str, Any]) -> Dataset:
     return read(folder)
 
 
-# ---- the plan: every number that is derived, with its reason ------------------------------------
-
-
-def _plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[str, Any]:
-    """Minutes, data and shape -> batch, arguments and steps. Numbered as in docs/recipe.md."""
-    name, minutes, steps, batch, seed = (asked[key] for key in ("model", "minutes", "steps", "batch", "seed"))
-    n = len(rows)
-    classes = sorted(set(data.classes(rows)))
-    derived: list[dict[str, str]] = []
-    # 1. Arguments of the model that follow from the data; what the user names wins.
-    given = dict(asked["arguments"])
-    if asked["keep"] == "decoder":
-        given["keep_encoder"] = False
-    chosen = dict(given)
-    probe = make_model(name, given)
-    for key, value, why in type(probe).derive(n, len(classes), data.shape):
-        if key in given:
-            derived.append(_why(key, given[key], "asked for"))
-        else:
-            chosen[key] = value
-            derived.append(_why(key, value, why))
-    # 2. Batch: large enough to use the machine, small enough for several hundred updates.
-    if batch is None:
-        batch = int(np.clip(n // 8 * 8, 8, 128)) if n >= 8 else n
-        derived.append(_why("batch", batch, f"{n:,} training samples; at most 128"))
-    batch = min(batch, max(n, 1))
-    # 3. Minutes: more data is worth more time, up to ten minutes.
-    if steps is None and minutes is None:
-        minutes = float(np.clip(0.5 + n * math.prod(data.shape[1:]) / 784 / 2_000, 0.5, 10))
-        derived.append(_why("minutes", f"{minutes:.1f}", "half a minute and what the amount of data asks for, at most 10"))
-    # 4. Steps: what fits into the minutes on this machine, measured now.
-    plan: dict[str, Any] = {"model": name, "arguments": chosen, "asked": asked, "batch": batch, "seed": seed}
-    if steps is None:
-        seconds = _seconds_a_step(data, rows, plan)
-        # A thirtieth for validation and the prior; never more than 3,000 passes over the data.
-        steps = int(np.clip(minutes * 60 * 0.94 / seconds, 20, max(200, 3_000 * n / batch)))  # type: ignore[operator]
-        derived.append(_why("steps", f"{steps:,}", f"{minutes:g} minutes at {batch / seconds:,.0f} samples/s, measured now"))
-    if not type(probe).generating and not probe.networks:
-        steps = 1
-    derived.append(_why("threads", torch.get_num_threads(), "the fastest in a short measurement"))
-    notes = _small_data_notes(data, rows)
-    for note in notes:
-        log.warning("%s", note)
-    plan.update(steps=steps, derived=derived, notes=notes)
-    return {**plan, "threads": torch.get_num_threads(), "environment": environment()}
-
-
-def _why(name: str, value: Any, why: str) -> dict[str, str]:
-    return {"name": name, "value": str(value), "why": why}
-
-
-def _small_data_notes(data: Dataset, rows: np.ndarray) -> list[str]:
-    """What so few samples can and cannot give, in plain words."""
-    counts: dict[str, int] = {}
-    for name in data.classes(rows):
-        counts[name] = counts.get(name, 0) + 1
-    least_name, least = min(counts.items(), key=lambda item: item[1])
-    notes = []
-    if len(rows) < 50:
-        notes.append(
-            f"{len(rows)} training samples in all: a generator can only vary what it saw; expect blends of them, and "
-            "no proof that they help. Collecting a few dozen more is worth more than any model."
-        )
-    elif least < 10:
-        notes.append(
-            f"The class {least_name!r} has {least} training samples: its siblings lean on the spread of the other "
-            "classes; below about 10 a class no method trained from scratch is known to help."
-        )
-    if len(counts) == 1 and data.condition.name == "label":
-        notes.append("There is one class: samples can be made, but whether they help a recogniser cannot be measured.")
-    return notes
-
-
-def _seconds_a_step(data: Dataset, rows: np.ndarray, plan: dict[str, Any]) -> float:
-    """The time of one update, on a model that is thrown away afterwards."""
-    model = make_model(plan["model"], plan["arguments"])
-    model.build(data.shape, data.condition, generator(plan["seed"], "measure"))
-    start, done = time.perf_counter(), 0
-    while done < 4 or time.perf_counter() - start < 1.5:
-        if done == 3:
-            start = time.perf_counter()  # the first steps allocate and choose kernels
-        model.step(_batch(data, rows, done, plan, 10**9))
-        done += 1
-    return (time.perf_counter() - start) / max(1, done - 3)
-
-
 # ---- the loop ------------------------------------------------------------------------------------
-
-
-def _batch(data: Dataset, rows: np.ndarray, step: int, plan: dict[str, Any], steps: int) -> Batch:
-    """The batch of a step: a function of (seed, step) alone, so that a resumed run sees the same ones."""
-    size, seed = plan["batch"], plan["seed"]
-    first = step * size
-    positions = np.arange(first, first + size)
-    chosen = np.empty(size, np.int64)
-    for epoch in range(first // len(rows), (first + size - 1) // len(rows) + 1):
-        inside = positions // len(rows) == epoch
-        order = numpy_generator(seed, "order", epoch).permutation(len(rows))
-        chosen[inside] = rows[order[positions[inside] % len(rows)]]
-    chosen.sort()  # the order inside a batch means nothing; a memory map reads forwards
-    x = data.x(chosen)
-    rng = generator(seed, "step", step)
-    if getattr(data.modality, "flips", ()):
-        x = data.modality.augment(x, 0.0, rng)
-    return Batch(x, data.cond(chosen), rng, min(1.0, step / steps))
 
 
 def _train(data: Dataset, rows: np.ndarray, out: Path, plan: dict[str, Any]) -> None:
@@ -275,7 +175,7 @@ def _train(data: Dataset, rows: np.ndarray, out: Path, plan: dict[str, Any]) -> 
     every = max(1, min(steps // VALIDATIONS, 500)) if steps >= VALIDATIONS else steps
     with _signals() as stop, Display("fit", steps) as display:
         while step < steps and not _is_over(state):
-            losses = model.step(_batch(data, rows, step, plan, steps))
+            losses = model.step(batch_at(data, rows, step, plan, steps))
             for name, average in averages.items():
                 average.update_parameters(model.networks[name])
             step += 1
@@ -360,13 +260,23 @@ def _validate(
     return loss
 
 
+def _passes(data: Dataset, rows: np.ndarray, seed: int) -> Iterator[tuple[Batch, list[str]]]:
+    """Once through these rows in order, as `Model.settle` wants it."""
+    for start in range(0, len(rows), SETTLE_BATCH):
+        part = rows[start : start + SETTLE_BATCH]
+        yield Batch(data.x(part), data.cond(part), generator(seed, "settle", start), 1.0), data.classes(part)
+
+
 def _preview(data: Dataset, model: Model, averages: dict[str, AveragedModel], out: Path, step: int, plan: dict[str, Any]) -> None:
-    """A grid of reconstructions is no proof of samples: this draws from N(0, I), a column a class."""
+    """Samples of the averaged weights, a column a class, with what sampling needs fitted on a part of the data."""
     names = list(getattr(data.condition, "classes", ("all",)))[:10]
     y = [name for _ in range(6) for name in names]
     conditions = y if data.condition.width else [None] * len(y)
     seeds = [int(generator(plan["seed"], "preview", i).initial_seed()) for i in range(len(y))]
+    rows = require_real(data)
+    rows = rows[:: max(1, len(rows) // PREVIEW_SETTLES)]
     with _averaged(model, averages):
+        model.settle(lambda: _passes(data, rows, plan["seed"]), numpy_generator(plan["seed"], "preview"))
         x = model.sample(data.condition.encode(conditions, data.shape[1:]), y, seeds)
     picture = grid(data.modality.preview(data.modality.to_raw(x)), columns=len(names))
     files.write_bytes(out / "previews" / f"step-{step:06d}.png", picture)
@@ -388,13 +298,7 @@ def _finish(
         if name in state.best:
             average.module.load_state_dict(state.best[name])
 
-    def batches() -> Iterator[tuple[Batch, list[str]]]:
-        for start in range(0, len(rows), _STEP_SETTLE_BATCH):
-            part = rows[start : start + _STEP_SETTLE_BATCH]
-            rng = generator(plan["seed"], "settle", start)
-            yield Batch(data.x(part), data.cond(part), rng, 1.0), data.classes(part)
-
-    model.settle(batches, numpy_generator(plan["seed"], "settle"))
+    model.settle(lambda: _passes(data, rows, plan["seed"]), numpy_generator(plan["seed"], "settle"))
     weights = model.state()
     broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
@@ -438,10 +342,10 @@ def _finish(
     log.info("  %s after %d steps, best at %d", over, step, state.best_step or step)
 
 
-def _resumed_plan(out: Path) -> dict[str, Any]:
-    """The plan of an unfinished run. Raises BadInput when it is damaged."""
+def _read_plan(out: Path) -> dict[str, Any]:
+    """The plan that a run was started with. Raises BadInput when it is damaged."""
     plan = files.read_json(out / "plan.json")
-    if not isinstance(plan, dict) or "environment" not in plan:
+    if not isinstance(plan, dict) or not {"asked", "steps", "environment"} <= plan.keys():
         raise BadInput(f"{out / 'plan.json'} is damaged; start again with --overwrite.")
     now = environment()
     for name in ("torch", "device", "cpu_capability"):
@@ -462,7 +366,7 @@ def _refuse_changes(out: Path, asked: dict[str, Any], given: Dataset, stored: Da
         )
     if not (out / "plan.json").exists():
         return
-    plan = files.read_json(out / "plan.json")
+    plan = _read_plan(out)
     before = {**plan, **{name: value for name, value in plan["asked"].items() if value is not None}}
     changes = {name: (before.get(name), value) for name, value in asked.items() if name != "arguments"}
     for name, value in asked["arguments"].items():

@@ -19,7 +19,7 @@ from . import files
 from .conditions import CONDITIONS
 from .dataset import COLUMNS, Dataset
 from .device import cores
-from .duplicates import group
+from .duplicates import group, rows_at_a_time
 from .errors import BadInput, BadSample, ResourceError
 from .modalities import MODALITIES
 from .registry import lookup
@@ -32,7 +32,7 @@ MOST_BAD = 0.01
 _CHUNK = 64
 # Threads start at once and suffice while Pillow decodes, which it does outside of Python's lock. Starting
 # processes takes seconds (each imports torch) and pays only for many files; arrays would be copied to them.
-_MANY_FILES = 10_000
+_MANY_FILES = 50_000
 
 
 @contextmanager
@@ -48,18 +48,25 @@ def _in_process(job: Callable[..., Any], *arguments: Any) -> Any:
         return job(*arguments)
 
 
-def _in_parallel(job: Callable[..., Any], items: Sequence[Any], *fixed: Any, processes: bool) -> Iterator[Any]:
-    """Run `job(64 items, *fixed)` for all items on all cores; what the jobs return, in order."""
-    starts = range(0, len(items), _CHUNK)
+def _in_thread(job: Callable[..., Any], *arguments: Any) -> Any:
+    return job(*arguments)
+
+
+def _in_parallel(
+    job: Callable[..., Any], items: Sequence[Any], *fixed: Any, processes: bool, chunk: int = _CHUNK
+) -> Iterator[Any]:
+    """Run `job(some items, *fixed)` for all items on all cores; what the jobs return, in order."""
+    starts = range(0, len(items), chunk)
     workers = min(cores(), len(starts))
     # A daemonic process (a worker of somebody else's pool) may not start processes of its own.
     processes = processes and not multiprocessing.current_process().daemon
     if workers < 2:
-        results: Iterator[Any] = (job(items[start : start + _CHUNK], *fixed) for start in starts)
+        results: Iterator[Any] = (job(items[start : start + chunk], *fixed) for start in starts)
     else:
-        pool = joblib.Parallel(n_jobs=workers, return_as="generator", prefer="processes" if processes else "threads")
-        call = joblib.delayed(_in_process) if processes else joblib.delayed(lambda job, *rest: job(*rest))
-        results = pool(call(job, items[start : start + _CHUNK], *fixed) for start in starts)
+        prefer = "processes" if processes else "threads"
+        pool = joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)
+        call = joblib.delayed(_in_process if processes else _in_thread)
+        results = pool(call(job, items[start : start + chunk], *fixed) for start in starts)
     try:
         with _quiet():  # here, not in the threads: the filters of `warnings` belong to the whole process
             for result in results:
@@ -129,14 +136,20 @@ def _decode_chunk(part: Sequence[tuple[int, Record]], modality: Any, path: Path)
         raw[row] = sample
     if samples:
         stack = np.stack(samples)
-        flat = (stack == stack[:, :, :1, :1]).reshape(len(stack), -1).all(1)
-        for (row, source, digest), hashed, constant in zip(good, modality.fingerprints(stack), flat, strict=True):
-            results.append((row, source, digest, hashed, bool(constant), None))
+        planes = stack.reshape(*stack.shape[:2], -1)  # (N, C, prod(S))
+        flat = (planes == planes[..., :1]).all(axis=(1, 2))
+        for names, hashed, constant in zip(good, modality.fingerprints(stack), flat, strict=True):
+            results.append((*names, hashed, bool(constant), None))
     return sorted(results)
 
 
 def decode(
-    records: list[Record], folder: Path, modality_name: str, size: int | None, like: Dataset | None, on_bad: str
+    records: list[Record],
+    folder: Path,
+    modality_name: str,
+    size: int | None,
+    like: Dataset | None,
+    on_bad: str,
 ) -> Dataset:
     """Decode into `folder`/raw.npy; the Dataset has no split yet. Raises BadInput, ResourceError."""
     kind = lookup(MODALITIES, "sibling.modalities", modality_name)
@@ -151,7 +164,10 @@ def decode(
         elif row not in bad:
             looks.append(seen.setdefault(tuple(look.items()), look))
     _stop_if_bad(records, bad, on_bad)
-    modality, choices = (like.modality, []) if like is not None else kind.choose(looks, size=size, most=MOST_EDGE)
+    if like is None:
+        modality, choices = kind.choose(looks, size=size, most=MOST_EDGE)
+    else:
+        modality, choices = like.modality, []
     path = folder / "raw.npy"
     files.new_array(path, (len(records), *modality.shape), modality.dtype)
     table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
@@ -159,7 +175,12 @@ def decode(
     digests, hashes, constant = [], [], 0
     jobs = [(row, record) for row, record in enumerate(records) if row not in bad]
     for row, sha256, digest, hashed, flat, fault in _in_parallel(
-        _decode_chunk, jobs, modality, path, processes=processes
+        _decode_chunk,
+        jobs,
+        modality,
+        path,
+        processes=processes,
+        chunk=min(_CHUNK, rows_at_a_time(modality.shape)),
     ):
         if fault is not None:
             bad[row] = fault
@@ -191,7 +212,9 @@ def _unlabelled(records: list[Record]) -> dict[int, str]:
     }
 
 
-def _group(raw: np.ndarray, table: dict[str, list[Any]], digests: list[str], hashes: list[int], found: Any) -> None:
+def _group(
+    raw: np.ndarray, table: dict[str, list[Any]], digests: list[str], hashes: list[int], found: dict[str, Any]
+) -> None:
     """Group the real samples; synthetic ones are in no group (-1), as they are never split."""
     real = np.array([row for row, origin in enumerate(table["origin"]) if origin == "real"], np.int64)
     table["group"] = [-1] * len(raw)
@@ -217,12 +240,15 @@ def _stop_if_bad(records: list[Record], bad: dict[int, str], on_bad: str) -> Non
     """Stop when too much is broken, with the first reasons. Raises BadInput."""
     if len(bad) == len(records):
         first = min(bad)
-        raise BadInput(f"None of the {len(records)} samples can be used; the first, {records[first].key}, {bad[first]}.")
+        raise BadInput(
+            f"None of the {len(records)} samples can be used: the first, {_short(records[first].key)}, "
+            f"{bad[first]}. Mend or replace the files."
+        )
     if not bad or on_bad == "skip":
         return
     label_file = [i for i in sorted(bad) if records[i].info.get("label_file")]
     listed = label_file or sorted(bad)
-    shown = "; ".join(f"{records[i].key}: {bad[i]}" for i in listed[:5])
+    shown = "; ".join(f"{_short(records[i].key)}: {bad[i]}" for i in listed[:5])
     more = f"; and {len(listed) - 5} more" if len(listed) > 5 else ""
     if label_file:
         raise BadInput(
@@ -234,6 +260,10 @@ def _stop_if_bad(records: list[Record], bad: dict[int, str], on_bad: str) -> Non
             f"{len(bad)} of {len(records)} samples cannot be used: {shown}{more}. "
             "Mend or remove them, or go on without them with --on-bad skip (on_bad='skip')."
         )
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 120 else f"{key[:80]}...{key[-30:]}"
 
 
 def _seen(records: list[Record], bad: dict[int, str], looks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -253,12 +283,14 @@ def _compact(path: Path, rows: np.ndarray, modality: Any, like: Dataset | None, 
     if like is None:
         final, more = modality.refine(raw, rows)
         choices.extend(more)
-    choices.append({"name": "shape", "value": " x ".join(map(str, final.shape)), "why": "channels x height x width"})
+    shape = " x ".join(map(str, final.shape))
+    choices.append({"name": "shape", "value": shape, "why": "channels x height x width"})
     if final.shape == modality.shape and final.dtype == modality.dtype and len(rows) == len(raw):
         return final
     target = path.with_name("compact.npy")
     new = files.new_array(target, (len(rows), *final.shape), final.dtype)
-    for start in range(0, len(rows), 1024):
-        new[start : start + 1024] = modality.convert(np.asarray(raw[rows[start : start + 1024]]), final)
+    step = rows_at_a_time(modality.shape)
+    for start in range(0, len(rows), step):
+        new[start : start + step] = modality.convert(np.asarray(raw[rows[start : start + step]]), final)
     target.replace(path)
     return final

@@ -8,7 +8,6 @@ import tempfile
 import weakref
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -80,6 +79,7 @@ def read(
         data.found["notes"] = notes + data.found["notes"]
         _freeze(data, val, test, seed, like)
         save_store(folder, data)
+    del records, data  # a million rows twice in memory would be a gigabyte too many
     opened = open_store(store)
     opened._keep = temporary
     return opened
@@ -92,8 +92,9 @@ class _TemporaryFolder:
         try:
             self.path = Path(tempfile.mkdtemp(prefix="sibling-"))
         except OSError as error:
+            reason = error.strerror or error
             raise ResourceError(
-                f"There is no place for temporary files: {error.strerror or error}. Say where with --out (out=)."
+                f"No place for temporary files: {reason}. Name one with --out (out=)."
             ) from error
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
@@ -104,14 +105,15 @@ def _check_arguments(place: Path, size: int | None, val: float, test: float, on_
     if size is not None and not 4 <= size <= 1024:
         raise UsageError(f"size is {size}; the longer edge must be 4 to 1024 pixels (--size, size=).")
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
-        raise UsageError(f"val is {val} and test is {test}; both are shares and must leave something for training.")
+        raise UsageError(f"val is {val} and test is {test}; both are shares, and train needs one too.")
     if on_bad not in ("auto", "skip", "stop"):
         raise UsageError(f"on_bad is {on_bad!r}; known: auto, skip, stop.")
 
 
 def _records(place: Path, modality: str, label_column: str | None) -> tuple[list[Record], str, list[str]]:
     suffixes = lookup(MODALITIES, "sibling.modalities", modality).suffixes
-    for name in names(FORMATS, "sibling.formats"):
+    # The folder format takes any folder: it comes after those of installed third parties too.
+    for name in sorted(names(FORMATS, "sibling.formats"), key=lambda name: name == "folder"):
         kind = lookup(FORMATS, "sibling.formats", name)
         reader = kind(label_column) if name == "folder" else kind()
         if reader.matches(place):
@@ -136,14 +138,16 @@ def _freeze(data: Dataset, val: float, test: float, seed: int, like: Dataset | N
     classes = data.classes(np.arange(len(data)))
     # Synthetic samples are never split: whatever they show, they can only be trained with.
     real = [i for i, origin in enumerate(table["origin"]) if origin == "real"]
-    table["split"] = [split or "train" for split in table["split"]] if like is not None else [
-        "train" if origin == "synthetic" else split
-        for split, origin in zip(table["split"], table["origin"], strict=True)
-    ]
+    for i, origin in enumerate(table["origin"]):
+        if origin == "synthetic":
+            table["split"][i] = "train"
+        elif like is not None:
+            table["split"][i] = table["split"][i] or "train"
     if like is None and real:
         rng = numpy_generator(seed, "split")
-        columns = ([column[i] for i in real] for column in (classes, table["group"], table["split"]))
-        parts, notes = assign(*columns, val=val, test=test, rng=rng)
+        given = [table["split"][i] for i in real]
+        groups = [table["group"][i] for i in real]
+        parts, notes = assign([classes[i] for i in real], groups, given, val=val, test=test, rng=rng)
         for i, part in zip(real, parts, strict=True):
             table["split"][i] = part
         found["notes"] += notes
@@ -185,7 +189,7 @@ def _class_notes(counts: Counter[str], *, labelled: bool) -> list[str]:
     for same in alike.values():
         if len(same) > 1:
             shown = ", ".join(repr(name) for name in sorted(same))
-            notes.append(f"The classes {shown} differ in case or spaces only; they stay apart. Merge them if they are one.")
+            notes.append(f"The classes {shown} differ in case or spaces only; they are kept apart.")
     return notes
 
 
@@ -201,7 +205,7 @@ def _drop_leaks(data: Dataset) -> int:
                 leaks += 1
     if leaks:
         data.found["notes"].append(
-            f"{leaks} samples are (near-)duplicates of samples in a part that is held out: left out of training."
+            f"{leaks} samples are (near-)duplicates of samples in a held-out part: left out of training."
         )
     return leaks
 
@@ -225,23 +229,19 @@ def describe(data: Dataset) -> list[str]:
     lines.extend(f"    contradiction: {', '.join(keys[:4])}" for keys in contradictions[:5])
     lines.append(f"  bad files   {found.get('bad_count', 0)}")
     lines.extend(f"    {entry['key']}: {entry['reason']}" for entry in found.get("bad", [])[:5])
-    lines.append("  split       " + ", ".join(f"{name} {n:,}" for name, n in sorted(found.get("split", {}).items())))
+    parts = sorted(found.get("split", {}).items())
+    lines.append("  split       " + ", ".join(f"{name} {n:,}" for name, n in parts))
     if found.get("split_hash"):
         lines.append(f"  frozen as   {found['split_hash'][:16]}")
-    lines.extend(f"  {choice['name']:<11} {choice['value']}: {choice['why']}" for choice in found.get("choices", []))
+    for choice in found.get("choices", []):
+        lines.append(f"  {choice['name']:<11} {choice['value']}: {choice['why']}")
     lines.extend(f"  note        {note}" for note in found.get("notes", []))
-    return [_shown(line) for line in lines]
-
-
-def _shown(text: str) -> str:
-    """File and class names may hold terminal escapes or no characters at all: they are shown, not obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return lines
 
 
 def require_real(data: Dataset) -> np.ndarray:
     """The rows to learn from: real samples of the train part. Raises BadInput when there are none."""
     rows = data.rows("train", "real")
     if len(rows) == 0:
-        raise BadInput("There are no real samples in the train part; nothing is ever learned from synthetic ones.")
+        raise BadInput("There are no real samples in the train part; nothing is learned from synthetic ones.")
     return rows
-

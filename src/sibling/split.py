@@ -44,7 +44,8 @@ def assign(
     if present:
         made = [part for part in ("test", "val") if wanted[part] > 0]
         carved = f"; {' and '.join(made)} taken from its train part" if made else ""
-        notes.append(f"The data set brings its own split ({', '.join(sorted(present))}), which is kept{carved}.")
+        own = ", ".join(sorted(present))
+        notes.append(f"The data set brings its own split ({own}), which is kept{carved}.")
     free: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     home: dict[int, str] = {}
     for i in range(n):
@@ -66,7 +67,7 @@ def assign(
                     result[i] = part
     if thin:
         shown = ", ".join(thin[:5]) + (" ..." if len(thin) > 5 else "")
-        notes.append(f"{len(thin)} classes have fewer than 3 different samples and are not in the test part: {shown}.")
+        notes.append(f"{len(thin)} classes have fewer than 3 different samples, all for training: {shown}.")
     return result, notes
 
 

@@ -22,11 +22,11 @@ def harmless_flips(data: Dataset) -> tuple[tuple[str, ...], str]:
     val part as it is and mirrored. Mirroring is harmless when its accuracy falls by no more than two
     standard errors of the difference. Needs classes and at least 40 samples in val; otherwise: never.
     """
-    train, val = data.rows("train", "real")[:_MOST], data.rows("val", "real")[:_MOST]
+    train, val = (_spread(data.rows(part, "real")) for part in ("train", "val"))
     y_train, y_val = data.classes(train), data.classes(val)
     if len(set(y_train)) < 2 or len(val) < _LEAST:
         return (), "too little labelled data to find out whether it changes the class"
-    pooled = {"train": _coarse(data.raw[train]), "val": _coarse(data.raw[val])}
+    pooled = {"train": _coarse(data.raw, train), "val": _coarse(data.raw, val)}
     nearest = KNeighborsClassifier(1).fit(pooled["train"].reshape(len(train), -1), y_train)
     plain = nearest.predict(pooled["val"].reshape(len(val), -1)) == np.asarray(y_val)
     chance = max(y_val.count(name) for name in set(y_val)) / len(y_val)
@@ -44,12 +44,18 @@ def harmless_flips(data: Dataset) -> tuple[tuple[str, ...], str]:
     return tuple(harmless), "accuracy of a simple recogniser on mirrored samples: " + ", ".join(parts)
 
 
-def _coarse(raw: np.ndarray) -> np.ndarray:
-    """Raw (N, C, H, W) -> float32 (N, C, about 12, about 12) by average pooling."""
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """At most 2,000 of these rows, from all over: a folder is sorted by class, its start is one class."""
+    return rows[:: max(1, -(-len(rows) // _MOST))]
+
+
+def _coarse(raw: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of raw (N, C, H, W) -> float32 (n, C, about 12, about 12) by average pooling."""
     step_h, step_w = max(1, raw.shape[2] // 12), max(1, raw.shape[3] // 12)
     height, width = raw.shape[2] // step_h * step_h, raw.shape[3] // step_w * step_w
-    cut = np.asarray(raw[:, :, :height, :width], np.float32)
-    # (N, C, H, W) -> (N, C, H/s, s, W/s, s)
-    blocks = cut.reshape(*cut.shape[:2], height // step_h, step_h, width // step_w, step_w)
-    pooled: np.ndarray = blocks.mean(axis=(3, 5))
+    pooled = np.empty((len(rows), raw.shape[1], height // step_h, width // step_w), np.float32)
+    for i, row in enumerate(rows):
+        # (C, H, W) -> (C, H/s, s, W/s, s)
+        blocks = raw[row, :, :height, :width].reshape(-1, height // step_h, step_h, width // step_w, step_w)
+        pooled[i] = blocks.mean(axis=(2, 4), dtype=np.float32)
     return pooled

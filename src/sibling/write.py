@@ -68,7 +68,7 @@ def write(
         refuse_inside(out, data)
     writer = lookup(FORMATS, "sibling.formats", format)()
     suffix = getattr(sets[0].modality, "suffix", ".bin")
-    as_files = format == "folder"
+    as_files = format == "folder" or getattr(writer, "as_files", False)
     extra = {"sibling": __version__, "snapshot": snapshot.hash if snapshot else None}
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)

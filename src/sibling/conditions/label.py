@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,9 +38,9 @@ class Label:
 
     def fit(self, y: Sequence[Any]) -> Label:
         """A Label that knows the class names of y and their counts."""
-        names, counts = np.unique([str(value) for value in y], return_counts=True)
-        order = sorted(range(len(names)), key=lambda i: _natural(str(names[i])))
-        return Label([str(names[i]) for i in order], [int(counts[i]) for i in order])
+        counts = Counter(str(value) for value in y)
+        names = sorted(counts, key=_natural)
+        return Label(names, [counts[name] for name in names])
 
     def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
         """One-hot vectors (N, K). Raises UsageError for an unknown class."""
@@ -52,7 +53,8 @@ class Label:
         try:
             return self._index[str(value)]
         except KeyError:
-            raise UsageError(f"There is no class {str(value)!r}.{suggest(str(value), self.classes)}") from None
+            known = suggest(str(value), self.classes)
+            raise UsageError(f"There is no class {str(value)!r}.{known}") from None
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Any]:
         """n classes with the frequencies of the data."""
@@ -64,7 +66,8 @@ class Label:
         if self.width < 2:
             raise UsageError("A wrong class needs at least two classes; this data set has one.")
         step = rng.integers(1, self.width, len(y))
-        return [self.classes[(self.index(value) + s) % self.width] for value, s in zip(y, step, strict=True)]
+        own = [self.index(value) for value in y]
+        return [self.classes[(i + s) % self.width] for i, s in zip(own, step, strict=True)]
 
     def null(self, n: int, spatial: Sequence[int]) -> Cond:
         """All zeros: no class is named."""

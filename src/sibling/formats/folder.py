@@ -64,7 +64,7 @@ class Folder:
         if not others:
             return
         shown = ", ".join(_text(name) for name in others[:3]) + (", ..." if len(others) > 3 else "")
-        self.notes.append(f"{len(others)} other files were left alone, as their endings are not of samples: {shown}.")
+        self.notes.append(f"{len(others)} other files were left alone (no sample ends like that): {shown}.")
         for name in others:
             if PurePosixPath(name).suffix.lower() in _LABEL_LIKE and "/" not in name:
                 known = ", ".join(METADATA)
@@ -97,10 +97,11 @@ class Folder:
                 self.notes.append(f"{count} folders are called {name} in different Unicode forms: one class.")
 
     def _from_metadata(self, root: Path, metadata: list[str], samples: list[str]) -> Iterator[Record]:
+        real = Path(os.path.realpath(root))
         bases = [str(PurePosixPath(name).parent) for name in metadata]
         if len(set(bases)) < len(bases):
-            raise BadInput(f"One folder holds several label files ({', '.join(map(_text, metadata[:4]))}): keep one.")
-        real = Path(os.path.realpath(root))
+            shown = ", ".join(_text(name) for name in metadata[:4])
+            raise BadInput(f"One folder holds several label files ({shown}): keep one.")
         forms = {unicodedata.normalize("NFC", name): name for name in samples}
         listed: dict[str, Record] = {}
         for name in metadata:
@@ -141,7 +142,7 @@ class Folder:
             None if y is None else _class(y),
             "synthetic" if row.get("origin") == "synthetic" else "real",
             split_of(row.get("split"), place),
-            {_text(name): _json(value) for name, value in row.items() if name not in known and value is not None},
+            {_text(k): _json(value) for k, value in row.items() if k not in known and value is not None},
         )
 
     def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ class Idx:
         if len(classes) > 256:
             raise BadInput(f"IDX labels hold 256 classes; these are {len(classes)}. Use --format folder.")
         if names and any(record.y is None for members in parts.values() for record in members):
-            raise BadInput("Some samples have a label and some have none: IDX cannot hold both. Use --format folder.")
+            raise BadInput("Some samples have a label and some have none: IDX cannot hold both.")
         rows: list[dict[str, Any]] = []
         for part, members in parts.items():
             images = np.stack([cast(np.ndarray, record.source) for record in members])
@@ -97,7 +97,7 @@ class Idx:
                 row = {"part": part, "row": number, "label": record.y, "origin": record.origin}
                 rows.append({**row, "split": record.split, "key": record.key, **info})
         lines = "".join(to_line(row) + "\n" for row in rows)
-        write_bytes(folder / "metadata.jsonl", lines.encode(), durable=False)
+        write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "backslashreplace"), durable=False)
         return rows
 
 
@@ -142,7 +142,7 @@ def _array(path: Path) -> np.ndarray:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
             zero, kind, rank = struct.unpack(">HBB", file.read(4))
             if zero != 0 or kind != 0x08:
-                raise BadInput(f"{path.name} is not an IDX file of bytes (it starts with {zero:04x}{kind:02x}).")
+                raise BadInput(f"{path.name} is no IDX file of bytes (it starts with {zero:04x}{kind:02x}).")
             if rank not in (1, 3, 4):
                 raise BadInput(f"{path.name} has {rank} axes; images have 3 or 4, labels 1.")
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))

@@ -79,7 +79,7 @@ def rows_of(path: Path, root: Path) -> list[dict[str, Any]]:
     Raises BadInput with the line, UnsafeFile for a link out of `root`.
     """
     if not _inside(path, root):
-        raise UnsafeFile(f"{path.name} is a link out of the data folder; it was not read. Copy the file into it.")
+        raise UnsafeFile(f"{path.name} is a link out of the data folder; it was not read. Copy the file.")
     try:
         rows = _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path)
     except OSError as error:
@@ -96,7 +96,8 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
     except (arrow.ArrowException, OSError, ValueError) as error:
-        raise BadInput(f"{path.name} is not a Parquet file ({' '.join(str(error).split())[:200]}).") from error
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path.name} is not a Parquet file ({reason}).") from error
     return rows
 
 
@@ -142,7 +143,8 @@ def _csv_rows(text: str, name: str) -> list[dict[str, Any]]:
             if not fields:
                 continue
             if len(fields) != len(header):
-                raise BadInput(f"{name}, line {reader.line_num}: {len(fields)} fields, the header has {len(header)}.")
+                count = f"{len(fields)} fields, the header has {len(header)}"
+                raise BadInput(f"{name}, line {reader.line_num}: {count}.")
             rows.append(dict(zip(header, fields, strict=True)))
     except csv.Error as error:
         raise BadInput(f"{name}, line {reader.line_num}: {error}.") from error

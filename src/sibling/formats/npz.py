@@ -47,8 +47,7 @@ class Npz:
         class_names = next((arrays[name] for name in _NAMES if name in arrays), None)
         told = {name: arrays[name] for name in ("origin", "split", "key") if name in arrays}
         for part, x_name, y_name in _parts(arrays, file.name):
-            y = arrays[y_name] if y_name in arrays else None
-            yield from _records(part, arrays[x_name], y, class_names, told, file.name)
+            yield from _records(part, arrays[x_name], arrays.get(y_name), class_names, told, file.name)
 
     def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:
         """Write `data.npz` (x, y, class_names, origin, split, key) and `metadata.jsonl`, row by row."""
@@ -70,8 +69,10 @@ class Npz:
         rows: list[dict[str, Any]] = []
         for number, record in enumerate(members):
             info = {k: v for k, v in record.info.items() if k != "link"}
-            rows.append({"row": number, "label": record.y, "origin": record.origin, "split": record.split, **info})
-        write_bytes(folder / "metadata.jsonl", "".join(to_line(r) + "\n" for r in rows).encode(), durable=False)
+            known = {"row": number, "label": record.y, "origin": record.origin, "split": record.split}
+            rows.append({**known, **info})
+        lines = "".join(to_line(row) + "\n" for row in rows)
+        write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "backslashreplace"), durable=False)
         return rows
 
 
@@ -106,6 +107,10 @@ class _Arrays:
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
+    def get(self, name: str) -> np.ndarray | None:
+        """The array of this name, or None."""
+        return self[name] if name in self._members else None
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
 
@@ -123,9 +128,10 @@ class _Arrays:
                         "Save y as plain numbers or text."
                     )
                 if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
-                    raise ValueError(f"the header of {name} claims the shape {shape}, its data have another size")
+                    raise ValueError(f"{name} claims the shape {shape}, its data have another size")
             with archive.open(info) as stream:
-                return cast(np.ndarray, np.lib.format.read_array(stream, allow_pickle=False))
+                array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+                return array
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -199,5 +205,5 @@ def _name(y: np.ndarray | None, row: int, class_names: np.ndarray | None, name: 
     if isinstance(value, str) or class_names is None:
         return label_of(value, f"{name}, row {row}")
     if not isinstance(value, int) or not 0 <= value < len(class_names):
-        raise BadInput(f"{name}: y[{row}] is {value}, but there are {len(class_names)} class names, 0 to that less 1.")
+        raise BadInput(f"{name}: y[{row}] is {value}, but there are {len(class_names)} class names (from 0).")
     return str(_plain(class_names[value]))

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from ..errors import NumericalError, UsageError
 
-__all__ = ["aligned_distance", "as_grid", "coarse", "coarse_variants", "damped", "shifted_distance"]
+__all__ = [
+    "aligned_distance",
+    "as_grid",
+    "coarse",
+    "coarse_variants",
+    "damped",
+    "reachable",
+    "shifted_distance",
+]
 
 SIDE = 32  # an image axis longer than this is averaged down to it before anything is compared
 LENGTH = 4_096  # the same for the axis of a sequence

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..device import generator
+from ..device import seeded
 from ..nets import convolution, unfold
 
 __all__ = ["RandomFeatures", "in_batches"]
@@ -34,8 +34,7 @@ class RandomFeatures(nn.Module):
         channels, *spatial = shape
         rank = len(spatial)
         self.patch = 1 if max(spatial) <= 40 else 2 if max(spatial) <= 80 else 4
-        with torch.random.fork_rng():
-            torch.manual_seed(int(generator(seed, "random features").initial_seed()))
+        with seeded(seed, "random features"):
             widths = [channels * self.patch**rank, 32, 48, width]
             self.layers = nn.ModuleList(
                 convolution(rank, a, b, 3, gain=math.sqrt(2)) for a, b in zip(widths, widths[1:], strict=False)
@@ -55,7 +54,9 @@ class RandomFeatures(nn.Module):
             if number < 2:
                 h = pool(h, 2)
         flat = h.flatten(2)  # (N, W, prod S)
-        return torch.cat([flat.mean(2), flat.std(2)], 1)
+        mean = flat.mean(2, keepdim=True)
+        deviation = (flat - mean).square().mean(2).sqrt()  # defined for one position and for no sample too
+        return torch.cat([mean[..., 0], deviation], 1)
 
 
 @torch.no_grad()
@@ -63,5 +64,5 @@ def in_batches(
     network: Callable[[torch.Tensor], torch.Tensor], fetch: Callable[[slice], torch.Tensor], n: int, size: int = 256
 ) -> torch.Tensor:
     """Run a network over n samples that `fetch(slice)` brings, `size` at a time: (n, F)."""
-    parts = [network(fetch(slice(start, min(n, start + size)))).float() for start in range(0, n, size)]
-    return torch.cat(parts) if parts else torch.zeros(0, 0)
+    starts = range(0, max(n, 1), size)  # without a sample one empty part: it knows F
+    return torch.cat([network(fetch(slice(start, min(n, start + size)))).float() for start in starts])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..device import autocast, best, generator, numpy_generator, seed_of
+from ..device import autocast, best, generator, numpy_generator, seeded
 from ..nets import unfold
 
 __all__ = ["Pool", "Recogniser", "train_recogniser"]
@@ -123,8 +123,7 @@ def train_recogniser(
     weight_decay   of AdamW
     """
     device = best()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_of(seed, "recogniser") % 2**62)
+    with seeded(seed, "recogniser"):
         network = Recogniser(shape, classes).to(device)
     if len(shape) == 3:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -174,8 +174,9 @@ class Image:
         choices: list[Choice] = []
         has_alpha, full = self.channels in (2, 4), 2**self.bits - 1
         colourless, transparent, low, high = self.channels >= 3, 0, full, 0
-        for start in range(0, len(rows), 1024):
-            part = raw[rows[start : start + 1024]]
+        step = max(1, 2**22 // raw[0].size)
+        for start in range(0, len(rows), step):
+            part = raw[rows[start : start + step]]
             colour = part[:, : self.channels - has_alpha]
             colourless = colourless and bool((colour == colour[:, :1]).all())
             if has_alpha:

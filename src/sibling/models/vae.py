@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..device import autocast, best, generator
+from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
 from ..nets import Decoder, Encoder
 from ..types import Batch, Cond, Condition
@@ -103,8 +103,7 @@ class VAE:
         self.shape = tuple(shape)
         self.names = list(getattr(condition, "classes", ())) or ["all"]
         told, mapped = condition.width, condition.channels
-        with torch.random.fork_rng():
-            torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        with seeded(int(torch.randint(2**62, (), generator=rng))):
             self.networks = {
                 "encoder": Encoder(shape, 2 * self.latent, told, mapped, self.width, self.blocks),
                 "decoder": Decoder(shape, self.latent, told, mapped, self.width, self.blocks),

@@ -1,0 +1,125 @@
+"""Every number of a training that is derived rather than given, with its reason.
+
+Minutes, data and shape go in; arguments, batch and steps come out. From there on schedules depend on
+steps alone, so that a resumed run keeps them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from .dataset import Dataset
+from .device import environment, generator, numpy_generator
+from .snapshot import make_model
+from .types import Batch
+
+__all__ = ["batch_at", "make_plan"]
+
+log = logging.getLogger("sibling")
+
+
+def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[str, Any]:
+    """Minutes, data and shape -> batch, arguments and steps. Numbered as in docs/recipe.md."""
+    name, minutes, steps, batch, seed = (asked[key] for key in ("model", "minutes", "steps", "batch", "seed"))
+    n = len(rows)
+    classes = sorted(set(data.classes(rows)))
+    derived: list[dict[str, str]] = []
+    # 1. Arguments of the model that follow from the data; what the user names wins.
+    given = dict(asked["arguments"])
+    if asked["keep"] == "decoder":
+        given["keep_encoder"] = False
+    chosen = dict(given)
+    probe = make_model(name, given)
+    for key, value, why in type(probe).derive(n, len(classes), data.shape):
+        if key in given:
+            derived.append(_why(key, given[key], "asked for"))
+        else:
+            chosen[key] = value
+            derived.append(_why(key, value, why))
+    # 2. Batch: large enough to use the machine, small enough for several hundred updates.
+    if batch is None:
+        batch = int(np.clip(n // 8 * 8, 8, 128)) if n >= 8 else n
+        derived.append(_why("batch", batch, f"{n:,} training samples; at most 128"))
+    batch = min(batch, max(n, 1))
+    # 3. Minutes: more data is worth more time, up to ten minutes.
+    if steps is None and minutes is None:
+        minutes = float(np.clip(0.5 + n * math.prod(data.shape[1:]) / 784 / 2_000, 0.5, 10))
+        derived.append(_why("minutes", f"{minutes:.1f}", "half a minute and what the amount of data asks for, at most 10"))
+    # 4. Steps: what fits into the minutes on this machine, measured now.
+    plan: dict[str, Any] = {"model": name, "arguments": chosen, "asked": asked, "batch": batch, "seed": seed}
+    if steps is None:
+        seconds = _seconds_a_step(data, rows, plan)
+        # A thirtieth for validation and the prior; never more than 3,000 passes over the data.
+        steps = int(np.clip(minutes * 60 * 0.94 / seconds, 20, max(200, 3_000 * n / batch)))  # type: ignore[operator]
+        derived.append(_why("steps", f"{steps:,}", f"{minutes:g} minutes at {batch / seconds:,.0f} samples/s, measured now"))
+    if not type(probe).generating and not probe.networks:
+        steps = 1
+    derived.append(_why("threads", torch.get_num_threads(), "the fastest in a short measurement"))
+    notes = _small_data_notes(data, rows)
+    for note in notes:
+        log.warning("%s", note)
+    plan.update(steps=steps, derived=derived, notes=notes)
+    return {**plan, "threads": torch.get_num_threads(), "environment": environment()}
+
+
+def _why(name: str, value: Any, why: str) -> dict[str, str]:
+    return {"name": name, "value": str(value), "why": why}
+
+
+def _small_data_notes(data: Dataset, rows: np.ndarray) -> list[str]:
+    """What so few samples can and cannot give, in plain words."""
+    counts: dict[str, int] = {}
+    for name in data.classes(rows):
+        counts[name] = counts.get(name, 0) + 1
+    least_name, least = min(counts.items(), key=lambda item: item[1])
+    notes = []
+    if len(rows) < 50:
+        notes.append(
+            f"{len(rows)} training samples in all: a generator can only vary what it saw; expect blends of them, and "
+            "no proof that they help. Collecting a few dozen more is worth more than any model."
+        )
+    elif least < 10:
+        notes.append(
+            f"The class {least_name!r} has {least} training samples: its siblings lean on the spread of the other "
+            "classes; below about 10 a class no method trained from scratch is known to help."
+        )
+    if len(counts) == 1 and data.condition.name == "label":
+        notes.append("There is one class: samples can be made, but whether they help a recogniser cannot be measured.")
+    return notes
+
+
+def _seconds_a_step(data: Dataset, rows: np.ndarray, plan: dict[str, Any]) -> float:
+    """The time of one update, on a model that is thrown away afterwards."""
+    model = make_model(plan["model"], plan["arguments"])
+    model.build(data.shape, data.condition, generator(plan["seed"], "measure"))
+    start, done = time.perf_counter(), 0
+    while done < 4 or time.perf_counter() - start < 1.5:
+        if done == 3:
+            start = time.perf_counter()  # the first steps allocate and choose kernels
+        model.step(batch_at(data, rows, done, plan, 10**9))
+        done += 1
+    return (time.perf_counter() - start) / max(1, done - 3)
+
+
+def batch_at(data: Dataset, rows: np.ndarray, step: int, plan: dict[str, Any], steps: int) -> Batch:
+    """The batch of a step: a function of (seed, step) alone, so that a resumed run sees the same ones."""
+    size, seed = plan["batch"], plan["seed"]
+    first = step * size
+    positions = np.arange(first, first + size)
+    chosen = np.empty(size, np.int64)
+    for epoch in range(first // len(rows), (first + size - 1) // len(rows) + 1):
+        inside = positions // len(rows) == epoch
+        order = numpy_generator(seed, "order", epoch).permutation(len(rows))
+        chosen[inside] = rows[order[positions[inside] % len(rows)]]
+    chosen.sort()  # the order inside a batch means nothing; a memory map reads forwards
+    x = data.x(chosen)
+    rng = generator(seed, "step", step)
+    if getattr(data.modality, "flips", ()):
+        x = data.modality.augment(x, 0.0, rng)
+    return Batch(x, data.cond(chosen), rng, min(1.0, step / steps))

@@ -1,0 +1,287 @@
+"""What every entry of every table keeps, and every product of entries. A new entry is tested by being there."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+import sibling
+from sibling.conditions import CONDITIONS
+from sibling.dataset import Dataset, make_condition, make_modality
+from sibling.device import generator
+from sibling.errors import NumericalError, UnsafeFile, UsageError
+from sibling.formats import FORMATS
+from sibling.metrics import METRICS
+from sibling.modalities import MODALITIES
+from sibling.models import MODELS
+from sibling.registry import lookup, names
+from sibling.sample import draw
+from sibling.snapshot import equip, make_model
+from sibling.types import Batch, Condition, Format, Metric, Modality, Model
+
+ALL = {
+    "models": names(MODELS, "sibling.models"),
+    "conditions": names(CONDITIONS, "sibling.conditions"),
+    "modalities": names(MODALITIES, "sibling.modalities"),
+    "formats": names(FORMATS, "sibling.formats"),
+    "metrics": names(METRICS, "sibling.metrics"),
+}
+# Values of y that a condition can know; two of them are enough for most.
+VALUES: dict[str, list[Any]] = {"none": [None] * 24}
+MADE_FROM: dict[str, tuple[int, ...]] = {}  # modality -> shape of an array that it decodes; (9, 13) else
+
+
+def condition_of(name: str) -> tuple[Condition, list[Any]]:
+    y = VALUES.get(name, ["cat", "dog", "cat", "eel"] * 6)
+    return lookup(CONDITIONS, "sibling.conditions", name)().fit(y), y
+
+
+def modality_of(name: str, channels: int = 1, n: int = 24) -> tuple[Modality, np.ndarray]:
+    """A modality that was chosen by looking at n random arrays, and their raw form."""
+    rng = np.random.default_rng(0)
+    shape = MADE_FROM.get(name, (9, 13))
+    shape = shape if channels == 1 else (*shape, channels)
+    sources = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(n)]
+    kind = lookup(MODALITIES, "sibling.modalities", name)
+    modality, _ = kind.choose([kind().look(source) for source in sources], size=None, most=64)
+    return modality, np.stack([modality.decode(source) for source in sources])
+
+
+def data_of(condition: str, modality: str, channels: int = 1) -> Dataset:
+    known, y = condition_of(condition)
+    kind, raw = modality_of(modality, channels, len(y))
+    n = len(raw)
+    table = {
+        "key": [f"{i:03d}" for i in range(n)], "y": list(y), "origin": ["real"] * n,
+        "split": (["train"] * 4 + ["val", "test"]) * (n // 6), "group": list(range(n)),
+        "sha256": list(map(str, range(n))), "source": [None] * n, "info": [{} for _ in range(n)],
+    }  # fmt: skip
+    return Dataset(raw, table, kind, known)
+
+
+# ---- models ---------------------------------------------------------------------------------------
+
+
+def product(*tables: str) -> list[Any]:
+    return [pytest.param(*entry, id="-".join(entry)) for entry in itertools.product(*(ALL[t] for t in tables))]
+
+
+def small(name: str) -> dict[str, Any]:
+    known = make_model(name, {}).arguments()
+    return {key: value for key, value in TINY.items() if key in known}
+
+
+def trained(name: str, data: Dataset) -> Model:
+    model = make_model(name, small(name))
+    model.build(data.shape, data.condition, generator("weights"))
+    equip(model, data.modality)
+    rows = data.rows("train")
+
+    def batches() -> Iterator[tuple[Batch, list[str]]]:
+        yield Batch(data.x(rows), data.cond(rows), generator("settle"), 1.0), data.classes(rows)
+
+    for step in range(3):
+        losses = model.step(Batch(data.x(rows), data.cond(rows), generator("step", step), step / 3))
+        assert math.isfinite(losses["loss/total"])
+        assert all(isinstance(value, float) for value in losses.values())
+    total, count = model.validate(Batch(data.x(rows), data.cond(rows), generator("val"), 1.0))
+    assert math.isfinite(total)
+    assert count == len(rows)
+    model.settle(batches, np.random.default_rng(0))
+    return model
+
+
+def samples(model: Model, data: Dataset) -> torch.Tensor:
+    rows = data.rows("train")[:4]
+    with torch.inference_mode():
+        return model.sample(data.cond(rows), data.classes(rows), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(("model", "condition", "modality"), product("models", "conditions", "modalities"))
+def test_a_model_trains_samples_and_comes_back_from_its_state(model: str, condition: str, modality: str) -> None:
+    data = data_of(condition, modality)
+    made = trained(model, data)
+    assert isinstance(made, Model)
+    assert set(made.generating) <= set(made.networks)
+    x = samples(made, data)
+    assert x.shape == (4, *data.shape)
+    assert x.dtype == torch.float32
+    assert float(x.abs().max()) <= 1
+    state = made.state()
+    assert state
+    assert all(torch.isfinite(value).all() for value in state.values())
+    again = make_model(model, made.arguments())
+    again.build(data.shape, data.condition, generator("other weights"))
+    equip(again, data.modality)
+    again.load(state)
+    assert torch.equal(samples(again, data), x)
+    assert again.state().keys() == state.keys()
+
+
+@pytest.mark.parametrize("fault", ["unknown name", "name missing", "shape", "nan"])
+@pytest.mark.parametrize(("model", "condition"), product("models", "conditions"))
+def test_a_state_that_does_not_fit_is_refused(model: str, condition: str, fault: str) -> None:
+    data = data_of(condition, ALL["modalities"][0])
+    state = trained(model, data).state()
+    for key, value in state.items():
+        bad = dict(state)
+        if fault == "unknown name":
+            bad[key + "x"] = bad.pop(key)
+        elif fault == "name missing":
+            del bad[key]
+        elif fault == "shape":
+            bad[key] = value[None]
+        elif value.is_floating_point():
+            bad[key] = value.clone()
+            bad[key].view(-1)[-1] = math.nan
+        else:
+            continue
+        fresh = make_model(model, small(model))
+        fresh.build(data.shape, data.condition, generator("weights"))
+        with pytest.raises(UnsafeFile):
+            fresh.load(bad)
+    fresh.load(state)  # the control: what was refused was the fault
+
+
+@pytest.mark.parametrize(("model", "condition"), product("models", "conditions"))
+def test_sample_i_depends_on_snapshot_seed_i_and_y_alone(model: str, condition: str, tmp_path: Path) -> None:
+    data = data_of(condition, ALL["modalities"][0])
+    run = sibling.fit(data, out=tmp_path / "run", model=model, steps=5, arguments=small(model), tensorboard=False)
+    first, *others = list(dict.fromkeys(data.classes(data.rows())))
+    wanted = {first: range(70), **{name: range(3) for name in others}}
+    whole = draw(run, wanted, seed=3)
+    pixels = dict(zip(whole.table["key"], whole.raw, strict=True))
+    backwards = draw(run, {name: wanted[name] for name in reversed(wanted)}, seed=3)
+    for key, raw in zip(backwards.table["key"], backwards.raw, strict=True):
+        assert np.array_equal(raw, pixels[key])
+    for i in (0, 63, 69):  # one alone, wherever it lay in a batch
+        alone = draw(run, {first: range(i, i + 1)}, seed=3)
+        assert np.array_equal(alone.raw[0], pixels[alone.table["key"][0]])
+    other = draw(run, {first: range(3)}, seed=4)
+    assert not np.array_equal(other.raw, whole.raw[:3])
+    assert not np.array_equal(whole.raw[0], whole.raw[1])
+
+
+# ---- conditions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_a_condition_keeps_its_contract(name: str) -> None:
+    condition, y = condition_of(name)
+    assert isinstance(condition, Condition)
+    assert condition.name == name
+    for cond in (condition.encode(y, (4, 5)), condition.null(len(y), (4, 5))):
+        assert cond.vec.shape == (len(y), condition.width)
+        assert cond.map.shape == (len(y), condition.channels, 4, 5)
+        assert cond.vec.dtype == cond.map.dtype == torch.float32
+        assert len(cond[:2]) == 2
+    rng = np.random.default_rng(0)
+    drawn = condition.draw(50, rng)
+    assert len(condition.encode(drawn, (4, 5))) == 50
+    assert set(condition.groups(drawn)) <= set(condition.groups(y))
+    again = make_condition(condition.to_json())
+    assert again.to_json() == condition.to_json()
+    assert torch.equal(again.encode(y, (4,)).vec, condition.encode(y, (4,)).vec)
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_a_mismatched_y_is_never_the_own_one(name: str) -> None:
+    condition, y = condition_of(name)
+    rng = np.random.default_rng(0)
+    if condition.width + condition.channels == 0:
+        with pytest.raises(UsageError):
+            condition.mismatch(y, rng)
+        return
+    for _ in range(20):
+        wrong = condition.mismatch(y, rng)
+        assert len(wrong) == len(y)
+        assert all(a != b for a, b in zip(wrong, y, strict=True))
+        condition.encode(wrong, (4,))  # known values all the same
+
+
+# ---- modalities -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ALL["modalities"])
+def test_a_modality_keeps_its_contract(name: str, channels: int) -> None:
+    modality, raw = modality_of(name, channels)
+    assert isinstance(modality, Modality)
+    assert raw.shape[1:] == modality.shape
+    assert np.array_equal(modality.decode(modality.encode(raw[0])), raw[0])
+    x = modality.to_x(raw)
+    assert x.shape == raw.shape
+    assert x.dtype == torch.float32
+    assert -1 <= float(x.min()) < float(x.max()) <= 1
+    assert np.array_equal(modality.to_raw(x), raw)
+    assert torch.equal(modality.augment(x, 0.0, generator("a")), x)
+    moved = modality.augment(x, 1.0, generator("a"))
+    assert moved.shape == x.shape
+    assert not torch.equal(moved, x)
+    assert torch.equal(moved, modality.augment(x, 1.0, generator("a")))
+    preview = modality.preview(raw)
+    assert preview.dtype == np.uint8
+    assert preview.ndim == 4
+    assert preview.shape[3] == 3
+    assert make_modality(modality.to_json()).to_json() == modality.to_json()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ALL["modalities"])
+def test_a_sample_that_is_not_finite_is_never_written(name: str, value: float) -> None:
+    modality, raw = modality_of(name)
+    x = modality.to_x(raw)
+    x.view(-1)[7] = value
+    with pytest.raises(NumericalError):
+        modality.to_raw(x)
+
+
+# ---- formats --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize(("format_name", "condition"), product("formats", "conditions"))
+def test_what_is_written_is_read_again(format_name: str, condition: str, channels: int, tmp_path: Path) -> None:
+    kind = lookup(FORMATS, "sibling.formats", format_name)
+    assert isinstance(kind(), Format)
+    data = data_of(condition, "image", channels)
+    out = sibling.write(data, out=tmp_path / "set", format=format_name)
+    again = sibling.read(out, like=data)
+    assert len(again) == len(data)
+    content = sorted((raw.tobytes(), str(y), split) for raw, y, split in rows_of(data))
+    assert sorted((raw.tobytes(), str(y), split) for raw, y, split in rows_of(again)) == content
+    assert sibling.verify(out) == []
+
+
+def rows_of(data: Dataset) -> Iterator[tuple[np.ndarray, Any, str]]:
+    names_of = {name: str(i) for i, name in enumerate(sorted({str(y) for y in data.table["y"]}))}
+    for raw, y, split in zip(data.raw, data.table["y"], data.table["split"], strict=True):
+        yield np.asarray(raw), names_of[str(y)], split  # IDX keeps classes as numbers, in their order
+
+
+# ---- metrics --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL["metrics"])
+def test_a_metric_keeps_its_contract(name: str) -> None:
+    metric = lookup(METRICS, "sibling.metrics", name)()
+    assert isinstance(metric, Metric)
+    assert metric.name == name
+    assert metric.goal in ("min", "max")
+    parameters = inspect.signature(metric).parameters
+    assert {"real", "fake"} <= parameters.keys()
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    few = torch.randn(1, 4, generator=generator("few"))
+    assert math.isnan(metric(real=few, fake=few))
+    many = torch.randn(60, 4, generator=generator("many"))
+    low, high = metric.range
+    assert low <= metric(real=many[:30], fake=many[30:]) <= high
