@@ -53,7 +53,7 @@ def fashion() -> Dataset:
     return sibling.read(store)
 
 
-def accuracy_on_test(data: Dataset, pool: Pool, *, steps: int, seed: int, strength: float = 0.5) -> float:
+def accuracy_on_test(data: Dataset, pool: Pool, *, steps: int, seed: int, strength: float = 0.0) -> float:
     """Accuracy on the frozen real test part of a recogniser trained on this pool."""
     numbers = Numbers.of(data)
     test = data.rows("test", "real")
@@ -61,11 +61,13 @@ def accuracy_on_test(data: Dataset, pool: Pool, *, steps: int, seed: int, streng
         pool, shape=data.shape, classes=len(numbers.names), steps=steps, seed=seed,
         augment=data.modality.augment, strength=strength,
     )  # fmt: skip
-    predicted = network.probabilities(lambda part: data.x(test[part]), len(test)).argmax(1).numpy()
+    predicted = network.probabilities(fetcher(data, test), len(test)).argmax(1).numpy()
     return float((predicted == numbers(data, test)).mean())
 
 
-def synthetic_only(snapshot: Snapshot, *, per_class: int, steps: int, seed: int, prior: str | None = None) -> float:
+def synthetic_only(
+    snapshot: Snapshot, *, per_class: int, steps: int, seed: int, prior: str | None = None
+) -> float:
     """Train on synthetic samples alone, test on real ones."""
     if prior is not None:
         snapshot.model.prior = prior  # type: ignore[attr-defined]
@@ -103,4 +105,6 @@ def show(title: str, rows: Sequence[Sequence[Any]], **facts: Any) -> None:
     machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine()}
     OUT.mkdir(exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in title.lower())[:40]
-    (OUT / f"{name}.json").write_text(json.dumps({"title": title, "rows": rows, **facts, **machine}, indent=1, default=str))
+    (OUT / f"{name}.json").write_text(
+        json.dumps({"title": title, "rows": rows, **facts, **machine}, indent=1, default=str)
+    )

@@ -52,10 +52,24 @@ if __name__ == "__main__":
         for share in (0.0, 0.01, 0.05, 0.2, 1.0):
             for noise in (0.02,) if share == 0 else (0.02, 0.05):
                 what = "fresh real" if share == 0 else f"copier {share:.0%}"
-                rows.append((name, what, f"{noise:.0%}", *(found(data, copier(data, share, noise, s)) for s in range(given.seeds))))
+                rows.append(
+                    (
+                        name,
+                        what,
+                        f"{noise:.0%}",
+                        *(found(data, copier(data, share, noise, s)) for s in range(given.seeds)),
+                    )
+                )
         run = OUT / f"copies-{name.split()[0]}"
         shutil.rmtree(run, ignore_errors=True)
         snapshot = sibling.fit(data, out=run, model="bootstrap", tensorboard=False)
         per_class = given.n // 10
-        rows.append((name, "bootstrap", "", *(found(data, sibling.sample(snapshot, want=per_class, seed=s)) for s in range(given.seeds))))
+        rows.append(
+            (
+                name,
+                "bootstrap",
+                "",
+                *(found(data, sibling.sample(snapshot, want=per_class, seed=s)) for s in range(given.seeds)),
+            )
+        )
     show("copies", rows)

@@ -24,11 +24,23 @@ if __name__ == "__main__":
             data, out=run, model=given.model, minutes=given.minutes, seed=seed, tensorboard=False,
             threads=given.threads or None,
         )  # fmt: skip
-        print(snapshot.run["steps"], "steps", snapshot.run["seen_samples"], "samples", f"{snapshot.run['minutes']:.2f} min")
+        print(
+            snapshot.run["steps"],
+            "steps",
+            snapshot.run["seen_samples"],
+            "samples",
+            f"{snapshot.run['minutes']:.2f} min",
+        )
         made = draw(snapshot, {name: range(10) for name in "0123456789"}, 0)
-        (OUT / f"fashion-{given.model}-{seed}.png").write_bytes(grid(data.modality.preview(made.raw), columns=10))
-        scores["mixture prior"].append(synthetic_only(snapshot, per_class=5000, steps=1500, seed=seed, prior="mixture"))
-        scores["N(0, I), textbook"].append(synthetic_only(snapshot, per_class=2000, steps=800, seed=seed, prior="normal"))
+        (OUT / f"fashion-{given.model}-{seed}.png").write_bytes(
+            grid(data.modality.preview(made.raw), columns=10)
+        )
+        scores["mixture prior"].append(
+            synthetic_only(snapshot, per_class=5000, steps=1500, seed=seed, prior="mixture")
+        )
+        scores["N(0, I), textbook"].append(
+            synthetic_only(snapshot, per_class=2000, steps=800, seed=seed, prior="normal")
+        )
         scores["real"].append(real_only(data, steps=1500, seed=seed))
     rows = [("trained on", "accuracy on 10,000 real test images")]
     rows += [(name, interval(values)) for name, values in scores.items()]

@@ -49,7 +49,9 @@ def theirs(x: torch.Tensor, batch: int) -> tuple[Callable[[], float], Callable[[
     config = VAEConfig(input_dim=(1, 28, 28), latent_dim=32)
 
     def new() -> Any:
-        return PythaeVAE(config, encoder=Encoder_ResNet_VAE_MNIST(config), decoder=Decoder_ResNet_AE_MNIST(config))
+        return PythaeVAE(
+            config, encoder=Encoder_ResNet_VAE_MNIST(config), decoder=Decoder_ResNet_AE_MNIST(config)
+        )
 
     model = new()
     adam = torch.optim.Adam(model.parameters(), 1e-3)

@@ -230,3 +230,13 @@ def test_ten_thousand_arrays_take_seconds(tmp_path: Path) -> None:
     start = time.monotonic()
     assert len(read(tmp_path)) == 10_000
     assert time.monotonic() - start < 30
+
+
+def test_mirroring_is_tried_on_samples_from_all_over(tmp_path: Path) -> None:
+    # sorted by class and more than are looked at: the first of them would be of one class
+    y = np.repeat([0, 1], 2_600)
+    x = np.random.default_rng(0).integers(0, 100, (len(y), 8, 8), dtype=np.uint8)
+    x[y == 0, :, :4] += 100
+    x[y == 1, :, 4:] += 100
+    data = read(badzoo.idx(tmp_path, x, y))
+    assert data.modality.flips == ("vertical",)

@@ -17,7 +17,19 @@ from .models import MODELS
 from .progress import printable
 from .registry import lookup, names
 
-__all__ = ["curate", "enlarge", "evaluate", "example", "fit", "models", "read", "report", "sample", "verify", "write"]
+__all__ = [  # noqa: F822 - made by __getattr__, see there
+    "curate",
+    "enlarge",
+    "evaluate",
+    "example",
+    "fit",
+    "models",
+    "read",
+    "report",
+    "sample",
+    "verify",
+    "write",
+]
 
 
 def _json_object(type_: Any, tokens: Any) -> dict[str, Any]:
@@ -31,7 +43,9 @@ def _json_object(type_: Any, tokens: Any) -> dict[str, Any]:
     return value
 
 
-def _command(verb: Callable[..., Any], then: Callable[[Any, dict[str, Any]], int | None]) -> Callable[..., Any]:
+def _command(
+    verb: Callable[..., Any], then: Callable[[Any, dict[str, Any]], int | None]
+) -> Callable[..., Any]:
     """A command with the signature of a Python verb, places on disk instead of objects in memory."""
     hints = get_type_hints(verb)
     parameters = []
@@ -125,5 +139,3 @@ def __getattr__(name: str) -> Any:
     if name not in _AFTER:
         raise AttributeError(name)
     return _verb(name, _AFTER[name])
-
-

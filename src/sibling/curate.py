@@ -95,7 +95,9 @@ def curate(
 
 def _say(summary: dict[str, Any]) -> None:
     dropped = ", ".join(f"{n:,} {reason}" for reason, n in summary["dropped"].items()) or "nothing"
-    log.info("  kept %s of %s asked for; dropped: %s", f"{summary['kept']:,}", f"{summary['asked']:,}", dropped)
+    log.info(
+        "  kept %s of %s asked for; dropped: %s", f"{summary['kept']:,}", f"{summary['asked']:,}", dropped
+    )
     if summary["kept"] < summary["asked"]:
         log.warning(
             "%d samples are missing: after %d rounds too many are still dropped (see curation.jsonl in the run folder).",
@@ -137,7 +139,7 @@ class _Judge:
         train, val = self.data.rows("train", "real"), self.data.rows("val", "real")
         if len(self.numbers.names) > 1 and len(val) >= 10:
             self.recogniser = recogniser_of(self.data, train, seed, "curate")
-            probabilities = self.recogniser.probabilities(lambda part: self.data.x(val[part]), len(val))
+            probabilities = self.recogniser.probabilities(fetcher(self.data, val), len(val))
             self.limit = calibrated_limit(probabilities, torch.from_numpy(self.numbers(self.data, val)))
             self.rules.append(
                 f"mislabelled: a recogniser of the real train part gives the claimed class less than {self.limit:.3f} and "
@@ -154,10 +156,16 @@ class _Judge:
         limit = threshold(held.ratio)
         reasons: dict[int, tuple[str, str]] = {}
         for i in torch.nonzero(copies(near.ratio, limit))[:, 0].tolist():
-            reasons[i] = ("copy", f"{near.ratio[i]:.2f} times as near to one training sample as to the next (limit {limit:.2f})")
+            reasons[i] = (
+                "copy",
+                f"{near.ratio[i]:.2f} times as near to one training sample as to the next (limit {limit:.2f})",
+            )
         far = UNREAL * float(held.distance.max()) if len(held.distance) >= 20 else float("inf")
         for i in torch.nonzero(near.distance > far)[:, 0].tolist():
-            reasons.setdefault(i, ("unreal", f"{near.distance[i]:.3f} away from the nearest training sample (limit {far:.3f})"))
+            reasons.setdefault(
+                i,
+                ("unreal", f"{near.distance[i]:.3f} away from the nearest training sample (limit {far:.3f})"),
+            )
         self._labels(fakes, rows, reasons)
         before = torch.cat([kept.x(np.arange(len(kept))), fakes.x(rows)]) if len(kept) else fakes.x(rows)
         for i in torch.nonzero(doubles(before, real=self.real))[:, 0].tolist():
@@ -180,21 +188,33 @@ class _Judge:
             if i in reasons:
                 reason, detail = reasons[i]
                 y = fakes.table["y"][i]
-                out.append({"key": fakes.table["key"][i], "y": y, "reason": reason, "detail": detail, "nearest_real": nearest_key, "ratio": ratio})
+                out.append(
+                    {
+                        "key": fakes.table["key"][i],
+                        "y": y,
+                        "reason": reason,
+                        "detail": detail,
+                        "nearest_real": nearest_key,
+                        "ratio": ratio,
+                    }
+                )
         return [i for i in rows.tolist() if i not in reasons], out
 
     def _labels(self, fakes: Dataset, rows: np.ndarray, reasons: dict[int, tuple[str, str]]) -> None:
         if self.recogniser is None:
             return
         claimed = torch.from_numpy(self.numbers(fakes, rows))
-        fetch = fetcher(fakes, rows)
-        probabilities = self.recogniser.probabilities(lambda part: fetch(np.arange(part.start, part.stop)), len(rows))
+        probabilities = self.recogniser.probabilities(fetcher(fakes, rows), len(rows))
         own = probabilities.gather(1, claimed[:, None])[:, 0]
         wrong = mislabelled(probabilities, claimed, self.limit)
         for i in rows.tolist():
             fakes.table["info"][i].setdefault("scores", {})["label_agreement"] = round(float(own[i]), 4)
             if wrong[i]:
                 seen = self.numbers.names[int(probabilities[i].argmax())]
-                reasons.setdefault(i, ("mislabelled", f"looks like {seen!r} (claimed class {float(own[i]):.3f}, limit {self.limit:.3f})"))
-
-
+                reasons.setdefault(
+                    i,
+                    (
+                        "mislabelled",
+                        f"looks like {seen!r} (claimed class {float(own[i]):.3f}, limit {self.limit:.3f})",
+                    ),
+                )

@@ -36,7 +36,7 @@ def best() -> torch.device:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 convolutions are faster than float32 there: on a CPU only with its own instructions."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     capability = torch.backends.cpu.get_cpu_capability()
     if not capability.startswith("AVX512"):
         return False
@@ -110,7 +110,8 @@ def choose_threads(seconds: float = 0.5) -> int:
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return int(os.environ["OMP_NUM_THREADS"])
     x = torch.randn(32, 64, 16, 16).to(memory_format=torch.channels_last)
-    convolution = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+    convolution = torch.nn.Conv2d(64, 64, 3, padding=1)
+    convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     speed: dict[int, float] = {}
     candidates = sorted({1, max(1, cores() // 2), cores()})
     for count in candidates:

@@ -25,6 +25,7 @@ def enlarge(
     want: str | int | dict[str, int] | None = None,
     seed: int = 0,
     size: int | None = None,
+    label_column: str | None = None,
     on_bad: str = "auto",
     link: str = "copy",
     run: str | Path | None = None,
@@ -41,6 +42,7 @@ def enlarge(
         want: how many synthetic samples: 500 (a class), "x5", "balance" or {"cat": 500}; None = "x5".
         seed: of everything.
         size: the longer edge of the working size in pixels; None = the data's own, at most 64.
+        label_column: the column of the metadata file that is y; None = found by name.
         on_bad: what to do about broken samples: "auto", "skip" or "stop".
         link: how real files are brought: "copy", "hard" or "sym".
         run: the run folder with model, scores and report; None = `out` with "-run".
@@ -51,7 +53,7 @@ def enlarge(
     run = Path(run) if run is not None else out.with_name(out.name + "-run")
     files.refuse_overlap(out, Path(place), run)
     files.refuse_used(out, overwrite=overwrite)
-    data = read(place, size=size, on_bad=on_bad, seed=seed)
+    data = read(place, size=size, label_column=label_column, on_bad=on_bad, seed=seed)
     snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, resume=resume, overwrite=overwrite)
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)

@@ -6,9 +6,10 @@ import io
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import joblib
 import numpy as np
@@ -75,11 +76,17 @@ def evaluate(
         raise BadInput("There are no synthetic samples to evaluate (their origin must be 'synthetic').")
     notes: list[str] = []
     test = data.rows("test", "real")
-    log.info("  power        with %d real test samples a lift below about %.1f points cannot be seen", len(test), power(len(test)))
+    log.info(
+        "  power        with %d real test samples a lift below about %.1f points cannot be seen",
+        len(test),
+        power(len(test)),
+    )
     network = RandomFeatures(data.shape)
     pictures, copy_scores = _copies(data, fake, network, seed)
     scores = copy_scores + _fidelity(data, fake, network, seed, notes)
-    answer = _lift(data, fake, seeds, steps, seed, notes) if lift else _no_verdict("the lift was not asked for")
+    answer = (
+        _lift(data, fake, seeds, steps, seed, notes) if lift else _no_verdict("the lift was not asked for")
+    )
     folder = Path(out) if out is not None else snapshot.folder / "evaluation"
     _add_grids(pictures, data, fake)
     evaluation = Evaluation(scores, answer, notes, folder)
@@ -91,7 +98,9 @@ def evaluate(
 # ---- copies ---------------------------------------------------------------------------------------
 
 
-def _copies(data: Dataset, fake: Dataset, network: RandomFeatures, seed: int) -> tuple[dict[str, Any], list[Score]]:
+def _copies(
+    data: Dataset, fake: Dataset, network: RandomFeatures, seed: int
+) -> tuple[dict[str, Any], list[Score]]:
     rows = most_rows(np.arange(len(fake)), MOST_SCORED, seed, "copies")
     near, held, train = nearest_real(data, fake, rows, network)
     limit = threshold(held.ratio)
@@ -125,7 +134,9 @@ def _copies(data: Dataset, fake: Dataset, network: RandomFeatures, seed: int) ->
 # ---- fidelity and diversity -----------------------------------------------------------------------
 
 
-def _fidelity(data: Dataset, fake: Dataset, network: RandomFeatures, seed: int, notes: list[str]) -> list[Score]:
+def _fidelity(
+    data: Dataset, fake: Dataset, network: RandomFeatures, seed: int, notes: list[str]
+) -> list[Score]:
     """Every metric of the table in both spaces, each with the value that real samples get in its place."""
     train = data.rows("train", "real")
     test = most_rows(data.rows("test", "real"), MOST_SCORED, seed, "test")
@@ -135,11 +146,13 @@ def _fidelity(data: Dataset, fake: Dataset, network: RandomFeatures, seed: int, 
     share = max(2, int(0.3 * len(train)))
     unseen, seen = np.sort(order[:share]), np.sort(order[share:])
     if len(test) < 10 or len(unseen) < 10:
-        notes.append(f"Distances were left out: {len(test)} test and {len(unseen)} reference samples are too few to mean anything.")
+        notes.append(
+            f"Distances were left out: {len(test)} test and {len(unseen)} reference samples are too few to mean anything."
+        )
         return []
     unseen = most_rows(unseen, MOST_SCORED, seed, "unseen")
     chosen = _like_the_test_part(data, fake, test, len(unseen), seed)
-    spaces = [(network.space, network)]
+    spaces: list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = [(network.space, network)]
     scores: list[Score] = []
     if len(set(data.classes(train))) > 1 and len(seen) >= 20:
         judge = recogniser_of(data, seen, seed, "evaluate")
@@ -147,7 +160,7 @@ def _fidelity(data: Dataset, fake: Dataset, network: RandomFeatures, seed: int, 
         scores += _agreement(judge, data, fake, test, seed)
     for space, features in spaces:
         raw = [
-            in_batches(features, lambda part, source=source, rows=rows: source.x(rows[part]), len(rows))
+            in_batches(features, fetcher(source, rows), len(rows))
             for source, rows in ((data, unseen), (data, test), (fake, chosen))
         ]
         reference, real, made = project(raw[0], raw[1], raw[2])
@@ -181,8 +194,7 @@ def _agreement(judge: Any, data: Dataset, fake: Dataset, test: np.ndarray, seed:
     rows = most_rows(np.arange(len(fake)), MOST_SCORED, seed, "agreement")
     result = {}
     for what, source, chosen in (("fake", fake, rows), ("real", data, test)):
-        fetch = fetcher(source, chosen)
-        probabilities = judge.probabilities(lambda part, f=fetch: f(np.arange(part.start, part.stop)), len(chosen))
+        probabilities = judge.probabilities(fetcher(source, chosen), len(chosen))
         result[what] = agreement(probabilities, torch.from_numpy(numbers(source, chosen)))
     overall, floor = result["fake"].overall, result["real"].overall
     per_class = {numbers.names[c]: share.value for c, share in result["fake"].per_class.items()}
@@ -199,10 +211,14 @@ def _agreement(judge: Any, data: Dataset, fake: Dataset, test: np.ndarray, seed:
 
 
 def _no_verdict(why: str, steps: int = 0) -> Verdict:
-    return Verdict("cannot tell", math.nan, math.nan, math.nan, {}, 0, math.nan, steps, f"Nobody can tell: {why}.")
+    return Verdict(
+        "cannot tell", math.nan, math.nan, math.nan, {}, 0, math.nan, steps, f"Nobody can tell: {why}."
+    )
 
 
-def _lift(data: Dataset, fake: Dataset, seeds: int, steps: int | None, seed: int, notes: list[str]) -> Verdict:
+def _lift(
+    data: Dataset, fake: Dataset, seeds: int, steps: int | None, seed: int, notes: list[str]
+) -> Verdict:
     numbers = Numbers.of(data)
     train, val, test = (data.rows(part, "real") for part in ("train", "val", "test"))
     if len(set(data.classes(train))) < 2:
@@ -250,7 +266,11 @@ def _say_cost(arms: list[Arm], common: dict[str, Any], seeds: int, seed: int) ->
     train_recogniser(arms[1].pool, seed=seed, strength=arms[1].strength, **{**common, "steps": 3})
     seconds = (time.perf_counter() - start) / 3 * common["steps"] * len(arms) * seeds
     log.info(
-        "  lift         %d arms x %d seeds x %d steps: about %.1f minutes", len(arms), seeds, common["steps"], seconds / 60
+        "  lift         %d arms x %d seeds x %d steps: about %.1f minutes",
+        len(arms),
+        seeds,
+        common["steps"],
+        seconds / 60,
     )
 
 
@@ -271,8 +291,7 @@ def _best_strength(
     for strength in STRENGTHS:
         pool = Pool([(fetcher(data, train), numbers(data, train))])
         network = train_recogniser(pool, seed=seed, strength=strength, **common)
-        fetch = fetcher(data, val)
-        probabilities = network.probabilities(lambda part, f=fetch: f(np.arange(part.start, part.stop)), len(val))
+        probabilities = network.probabilities(fetcher(data, val), len(val))
         accuracy[strength] = float((probabilities.argmax(1).numpy() == y).mean())
     best = max(accuracy, key=lambda strength: accuracy[strength])
     shown = ", ".join(f"{strength:g}: {value:.1%}" for strength, value in accuracy.items())
@@ -302,7 +321,7 @@ def _save(evaluation: Evaluation, pictures: dict[str, Any]) -> None:
         return
     buffer = io.BytesIO()
     arrays = {key: value for key, value in pictures.items() if isinstance(value, np.ndarray)}
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **cast(Any, arrays))
     with files.new_folder(folder, kind="evaluation", overwrite=True) as staging:
         files.write_bytes(staging / "pictures.npz", buffer.getvalue())
         files.write_json(

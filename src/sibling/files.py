@@ -224,7 +224,12 @@ def new_array(path: Path, shape: Sequence[int], dtype: Any) -> np.ndarray:
         free = shutil.disk_usage(path.parent).free
         if need > free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(shape))
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(shape))
+        if hasattr(os, "posix_fallocate") and need:
+            # Claim the space now: a sparse file on a disk that fills up ends in a bus error, not in a message.
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
 
 
 def open_array(path: Path) -> np.ndarray:

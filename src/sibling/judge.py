@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,12 +40,14 @@ class Numbers:
         found = data.classes(rows)
         for name in found:
             if name not in index:
-                raise BadInput(f"There are samples of the class {name!r}, which the run does not know.{suggest(name, self.names)}")
+                raise BadInput(
+                    f"There are samples of the class {name!r}, which the run does not know.{suggest(name, self.names)}"
+                )
         return np.array([index[name] for name in found], np.int64)
 
 
-def fetcher(data: Dataset, rows: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
-    """A function that brings x (N, C, *S) of positions within `rows`."""
+def fetcher(data: Dataset, rows: np.ndarray) -> Callable[[Any], torch.Tensor]:
+    """A function that brings x (N, C, *S) of positions within `rows`: an array of them, or a slice."""
     return lambda positions: data.x(rows[positions])
 
 
@@ -69,7 +72,7 @@ def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Reco
 
 def random_features(data: Dataset, rows: np.ndarray, network: RandomFeatures) -> torch.Tensor:
     """(n, F) features of these rows in a space that was never trained."""
-    return in_batches(network, lambda part: data.x(rows[part]), len(rows))
+    return in_batches(network, fetcher(data, rows), len(rows))
 
 
 def most_rows(rows: np.ndarray, most: int, *path: int | str) -> np.ndarray:
@@ -79,7 +82,9 @@ def most_rows(rows: np.ndarray, most: int, *path: int | str) -> np.ndarray:
     return np.sort(numpy_generator(*path).permutation(rows)[:most])
 
 
-def nearest_real(data: Dataset, fakes: Dataset, rows: np.ndarray, network: RandomFeatures) -> tuple[Nearest, Nearest, np.ndarray]:
+def nearest_real(
+    data: Dataset, fakes: Dataset, rows: np.ndarray, network: RandomFeatures
+) -> tuple[Nearest, Nearest, np.ndarray]:
     """The nearest training sample of each of these fakes, the same for held-out real ones, and the train rows.
 
     The held-out ones are of the val part: the test part stays unseen by whatever drops samples.

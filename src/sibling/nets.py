@@ -67,7 +67,9 @@ class Plan:
 
     def crop(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, *padded) -> (N, C, *S)."""
-        return x[(..., *(slice(size) for size in self.spatial))]
+        for axis, size in enumerate(self.spatial, 2):
+            x = x.narrow(axis, 0, size)
+        return x
 
 
 def unfold(x: torch.Tensor, patch: int) -> torch.Tensor:
@@ -136,12 +138,20 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, shape: Sequence[int], outputs: int, told: int = 0, mapped: int = 0, width: int = 64, blocks: int = 1
+        self,
+        shape: Sequence[int],
+        outputs: int,
+        told: int = 0,
+        mapped: int = 0,
+        width: int = 64,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         self.plan = plan = Plan(shape, width)
         gain = math.sqrt(2 / (1 + SLOPE**2))
-        self.stem = convolution(plan.rank, (plan.channels + mapped) * plan.patch**plan.rank, plan.widths[0], 3)
+        self.stem = convolution(
+            plan.rank, (plan.channels + mapped) * plan.patch**plan.rank, plan.widths[0], 3
+        )
         self.told = nn.Linear(told, plan.widths[0]) if told else None
         self.blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -182,7 +192,13 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, shape: Sequence[int], latent: int, told: int = 0, mapped: int = 0, width: int = 64, blocks: int = 1
+        self,
+        shape: Sequence[int],
+        latent: int,
+        told: int = 0,
+        mapped: int = 0,
+        width: int = 64,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         self.plan = plan = Plan(shape, width)

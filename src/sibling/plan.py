@@ -56,7 +56,7 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
     if steps is None:
         seconds = _seconds_a_step(data, rows, plan)
         # A thirtieth for validation and the prior; never more than 3,000 passes over the data.
-        steps = int(np.clip(minutes * 60 * 0.94 / seconds, 20, max(200, 3_000 * n / batch)))  # type: ignore[operator]
+        steps = int(np.clip(minutes * 60 * 0.94 / seconds, 20, max(200, 3_000 * n / batch)))
         derived.append(_why("steps", f"{steps:,}", f"{minutes:g} minutes at {batch / seconds:,.0f} samples/s, measured now"))
     if not type(probe).generating and not probe.networks:
         steps = 1

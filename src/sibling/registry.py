@@ -46,7 +46,7 @@ def lookup(table: Mapping[str, str], group: str, name: str) -> Any:
     """
     everything = _with_entry_points(table, group)
     if name not in everything:
-        kind = group.rpartition(".")[2].removesuffix("s")
+        kind = group.rpartition(".")[2].replace("ies", "y").removesuffix("s")
         raise UsageError(f"There is no {kind} {name!r}.{suggest(name, list(everything))}")
     module_name, _, attribute = everything[name].partition(":")
     try:

@@ -95,12 +95,12 @@ class _Factor:
 
 
 def _parsed(want: str) -> Any:
-    """"balance", an int, a dict, or a factor."""
+    """ "balance", an int, a dict, or a factor."""
     if want == "balance":
         return want
     if re.fullmatch(r"\d+", want):
         return int(want)
-    if found := re.fullmatch(r"[x×](\d+(?:\.\d+)?)", want):
+    if found := re.fullmatch(r"[x\u00d7](\d+(?:\.\d+)?)", want):
         factor = float(found[1])
         if factor <= 1:
             raise UsageError(f"want is {want!r}; a factor must be more than 1, as in x5.")
@@ -109,7 +109,9 @@ def _parsed(want: str) -> Any:
         try:
             return json.loads(want)
         except ValueError as error:
-            raise UsageError(f"want is {want!r}, which is not JSON ({error}). Write '{{\"cat\": 500}}'.") from error
+            raise UsageError(
+                f"want is {want!r}, which is not JSON ({error}). Write '{{\"cat\": 500}}'."
+            ) from error
     raise UsageError(f"want is {want!r}; known: balance, x5, 500, '{{\"cat\": 500}}'.")
 
 
@@ -136,6 +138,8 @@ def draw(snapshot: Snapshot, wanted: dict[str, range], seed: int) -> Dataset:
             raw[start : start + len(part)] = snapshot.modality.to_raw(x)[: len(part)]
             display.update(start + len(part))
     info = [{"seed": seed, "index": i, "snapshot": snapshot.name} for _, i in jobs]
-    keys = [f"{name}/synthetic-{i:06d}" if seed == 0 else f"{name}/synthetic-{seed}-{i:06d}" for name, i in jobs]
+    keys = [
+        f"{name}/synthetic-{i:06d}" if seed == 0 else f"{name}/synthetic-{seed}-{i:06d}" for name, i in jobs
+    ]
     y = [name if labelled else None for name, _ in jobs]
     return synthetic(raw, y, keys, info, snapshot.data)

@@ -1,12 +1,12 @@
 """A trained model in a run folder: safetensors and JSON, never anything that can run code.
 
-    run/
-      run.json            model, arguments, shape, modality, condition, data, steps, seed, versions
-      model.safetensors   what sampling needs: averaged weights and the prior
-      stats.jsonl         a row a log point
-      data/               the store it was trained on, with the frozen split
-      previews/           sample grids during training
-      MANIFEST.json       written last: sizes and sha256 of the above
+run/
+  run.json            model, arguments, shape, modality, condition, data, steps, seed, versions
+  model.safetensors   what sampling needs: averaged weights and the prior
+  stats.jsonl         a row a log point
+  data/               the store it was trained on, with the frozen split
+  previews/           sample grids during training
+  MANIFEST.json       written last: sizes and sha256 of the above
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Snapshot:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / "run.json").is_file():
-            raise BadInput(f"{self.folder} is not a run folder: it has no run.json. Make one with sibling fit.")
+            raise BadInput(
+                f"{self.folder} is not a run folder: it has no run.json. Make one with sibling fit."
+            )
         manifest, wrong = files.check_manifest(self.folder)
         if wrong:
             raise BadInput(f"The run {self.folder} is damaged: {wrong[0]}.")
@@ -102,7 +104,9 @@ def make_model(name: str, arguments: dict[str, Any]) -> Model:
         from .errors import UsageError
 
         known = ", ".join(kind().arguments())
-        raise UsageError(f"The model {name!r} cannot take these arguments ({error}). Known: {known}.") from error
+        raise UsageError(
+            f"The model {name!r} cannot take these arguments ({error}). Known: {known}."
+        ) from error
     return model
 
 

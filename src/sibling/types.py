@@ -196,6 +196,23 @@ class Modality(Protocol):
     def encode(self, raw: np.ndarray) -> bytes:
         """Raw (C, *S) -> the bytes of one file; lossless."""
 
+    def look(self, source: Any) -> dict[str, Any]:
+        """Size and mode from the header alone, before anything is decoded. Raises BadSample."""
+
+    def choose(
+        self, looks: Sequence[dict[str, Any]], *, size: int | None, most: int
+    ) -> tuple[Modality, list[dict[str, str]]]:
+        """The working shape from what all headers say, with the reason of each choice; a class method."""
+
+    def refine(self, raw: np.ndarray, rows: np.ndarray) -> tuple[Modality, list[dict[str, str]]]:
+        """The final modality, after everything was decoded once."""
+
+    def convert(self, raw: np.ndarray, target: Any) -> np.ndarray:
+        """Raw of this modality -> raw of the one that `refine` gave."""
+
+    def fingerprints(self, raw: np.ndarray) -> list[int]:
+        """A 64-bit perceptual hash of each raw sample (N, C, *S)."""
+
     def to_x(self, raw: np.ndarray) -> torch.Tensor:
         """Raw (N, C, *S) -> float32 (N, C, *S) in [-1, 1]."""
 
@@ -264,7 +281,9 @@ class Model(Protocol):
     def validate(self, batch: Batch) -> tuple[float, int]:
         """(sum over the batch, count) of the held-out loss, lower is better."""
 
-    def settle(self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator) -> None:
+    def settle(
+        self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator
+    ) -> None:
         """After training: fit what sampling needs (a prior, a memory) on the train part.
 
         `batches()` goes once through the train part in order: (batch, the class of each sample).

@@ -41,7 +41,8 @@ def write(
         out: the folder to make; it appears whole or not at all.
         against: the run folder that the synthetic samples come from; needed to read them from a folder.
         format: "folder" (class folders and metadata.jsonl), "npz" or "idx".
-        link: how real files are brought: "copy", "hard" (link) or "sym" (link). Only for "folder".
+        link: how real files are brought: "copy", "hard" (link) or "sym" (link; such a folder is for other
+            programs: Sibling itself follows no link out of a data set). Only for "folder".
         overwrite: replace a finished data set at `out`.
 
     In metadata.jsonl each row says file_name, label, origin and split, and for a synthetic sample also
@@ -81,8 +82,7 @@ def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]
     for data in sets:
         for row, record in enumerate(data.records()):
             info: dict[str, Any] = dict(record.info)
-            kept_file = as_files and isinstance(record.source, Path) and record.source.is_file()
-            if kept_file:
+            if as_files and _is_still(record.source, data.table["sha256"][row]):
                 info["link"] = link
                 source: Any = record.source
             else:
@@ -90,6 +90,13 @@ def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]
                 source = data.modality.encode(raw) if as_files else _as_array(raw)
             split = record.split if record.split in ("train", "val", "test") else None
             yield Record(record.key, source, record.y, record.origin, split, info)
+
+
+def _is_still(source: Any, sha256: str) -> bool:
+    """Whether a source is a file with the content that was read. A store may come from anybody: the path in
+    it is believed only when the content is what the store was made from; else the decoded sample is written.
+    """
+    return isinstance(source, Path) and source.is_file() and files.hash_file(source) == sha256
 
 
 def _as_array(raw: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ differ in and are blind to the rest. Where the two disagree, both are shown.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -37,7 +38,8 @@ class RandomFeatures(nn.Module):
         with seeded(seed, "random features"):
             widths = [channels * self.patch**rank, 32, 48, width]
             self.layers = nn.ModuleList(
-                convolution(rank, a, b, 3, gain=math.sqrt(2)) for a, b in zip(widths, widths[1:], strict=False)
+                convolution(rank, a, b, 3, gain=math.sqrt(2))
+                for a, b in itertools.pairwise(widths)
             )
         self.requires_grad_(False)
         self.multiple = self.patch * 4
@@ -61,8 +63,14 @@ class RandomFeatures(nn.Module):
 
 @torch.no_grad()
 def in_batches(
-    network: Callable[[torch.Tensor], torch.Tensor], fetch: Callable[[slice], torch.Tensor], n: int, size: int = 256
+    network: Callable[[torch.Tensor], torch.Tensor],
+    fetch: Callable[[slice], torch.Tensor],
+    n: int,
+    size: int = 256,
 ) -> torch.Tensor:
     """Run a network over n samples that `fetch(slice)` brings, `size` at a time: (n, F)."""
-    starts = range(0, max(n, 1), size)  # without a sample one empty part: it knows F
-    return torch.cat([network(fetch(slice(start, min(n, start + size)))).float() for start in starts])
+    if n == 0:  # one sample of zeros tells F
+        empty = fetch(slice(0, 0))
+        return network(empty.new_zeros(1, *empty.shape[1:])).float()[:0]
+    parts = [network(fetch(slice(start, min(n, start + size)))).float() for start in range(0, n, size)]
+    return torch.cat(parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from .recogniser import Augment, Pool, train_recogniser
 
 __all__ = ["Arm", "arms_of", "power", "run_arm", "verdict"]
 
-Fetch = Callable[[np.ndarray], torch.Tensor]
+Fetch = Callable[[Any], torch.Tensor]
 RIVALS = ("real", "real + classic", "real + duplicates")
 CANDIDATE = "real + synthetic"
 LEAST_TEST = 20
@@ -61,11 +61,31 @@ def arms_of(
     shuffled = (fetch_fake, y_fake[rng.permutation(len(y_fake))])
     return [
         Arm("real", Pool([real]), 0.0, "the real train part as it is"),
-        Arm("real + classic", Pool([real]), strength, "with classic augmentation, its strength chosen on the val part"),
-        Arm("real + synthetic", Pool([real, fake]), strength, "with classic augmentation and all synthetic samples"),
-        Arm("synthetic only", Pool([fake]), strength, "no real sample at all, with classic augmentation"),
-        Arm("real + duplicates", Pool([real, duplicates]), strength, "placebo: repeated real samples instead of synthetic ones"),
-        Arm("shuffled labels", Pool([real, shuffled]), strength, "control that must lose: synthetic samples with shuffled labels"),
+        Arm(
+            "real + classic",
+            Pool([real]),
+            strength,
+            "with classic augmentation, its strength chosen on the val part",
+        ),
+        Arm(
+            "real + synthetic",
+            Pool([real, fake]),
+            strength,
+            "with classic augmentation and all synthetic samples",
+        ),
+        Arm("synthetic only", Pool([fake]), 0.0, "no real sample at all, no augmentation"),
+        Arm(
+            "real + duplicates",
+            Pool([real, duplicates]),
+            strength,
+            "placebo: repeated real samples instead of synthetic ones",
+        ),
+        Arm(
+            "shuffled labels",
+            Pool([real, shuffled]),
+            strength,
+            "control that must lose: synthetic samples with shuffled labels",
+        ),
     ]
 
 
@@ -90,8 +110,7 @@ def run_arm(
         strength=arm.strength,
     )
     fetch, y = test
-    rows = np.arange(len(y))
-    predicted: np.ndarray = network.probabilities(lambda part: fetch(rows[part]), len(y)).argmax(1).numpy()
+    predicted: np.ndarray = network.probabilities(fetch, len(y)).argmax(1).numpy()
     return predicted
 
 
@@ -123,7 +142,7 @@ def verdict(
     """
     right = {name: (p == y[None]).astype(np.float64) for name, p in predicted.items()}
     seeds, n_test = next(iter(right.values())).shape
-    arms = {
+    arms: dict[str, dict[str, Any]] = {
         name: {
             "mean": float(r.mean()),
             "runs": [float(v) for v in r.mean(1)],
@@ -146,14 +165,32 @@ def verdict(
         drawn[i] = 100 * (means[CANDIDATE] - max(means[name] for name in rivals))
     low, high = (float(v) for v in np.quantile(drawn, [0.025, 0.975]))
     answer: Literal["helps", "no evidence", "harms", "cannot tell"]
-    answer = "cannot tell" if n_test < LEAST_TEST else "helps" if low > 0 else "harms" if high < 0 else "no evidence"
+    answer = (
+        "cannot tell"
+        if n_test < LEAST_TEST
+        else "helps"
+        if low > 0
+        else "harms"
+        if high < 0
+        else "no evidence"
+    )
     smallest = power(n_test)
     return Verdict(
-        answer, lift, low, high, arms, seeds, smallest, steps, _sentence(answer, lift, low, high, best, n_test, smallest)
+        answer,
+        lift,
+        low,
+        high,
+        arms,
+        seeds,
+        smallest,
+        steps,
+        _sentence(answer, lift, low, high, best, n_test, smallest),
     )
 
 
-def _sentence(answer: str, lift: float, low: float, high: float, best: str, n_test: int, smallest: float) -> str:
+def _sentence(
+    answer: str, lift: float, low: float, high: float, best: str, n_test: int, smallest: float
+) -> str:
     interval = f"{lift:+.1f} points of accuracy over “{best}” (95 % interval {low:+.1f} to {high:+.1f})"
     if answer == "helps":
         return f"The synthetic samples help: {interval}, on {n_test:,} real test samples."

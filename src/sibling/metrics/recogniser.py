@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -62,7 +63,7 @@ class Recogniser(nn.Module):
         norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[rank - 1]
         widths = [channels * self.patch**rank, width, 2 * width, 4 * width]
         self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in itertools.pairwise(widths):
             self.layers.append(kind(a, b, 3, padding=1, bias=False))
             self.norms.append(norm(b))
         self.pools = sum(min(spatial) // self.patch >= 2 * 2**level for level in range(2))
@@ -141,7 +142,9 @@ def train_recogniser(
             x = augment(x, strength, generator(seed, "augment", step))
         with autocast(device):
             logits = network(x.to(device))
-        loss = F.cross_entropy(logits.float(), torch.from_numpy(pool.labels[rows]).to(device), label_smoothing=0.05)
+        loss = F.cross_entropy(
+            logits.float(), torch.from_numpy(pool.labels[rows]).to(device), label_smoothing=0.05
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -154,4 +157,6 @@ def train_recogniser(
 def _order(n: int, total: int, seed: int) -> np.ndarray:
     """`total` row numbers, one permutation after the other."""
     epochs = -(-total // n)
-    return np.concatenate([numpy_generator(seed, "pool", epoch).permutation(n) for epoch in range(epochs)])[:total]
+    return np.concatenate([numpy_generator(seed, "pool", epoch).permutation(n) for epoch in range(epochs)])[
+        :total
+    ]

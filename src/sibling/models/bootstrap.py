@@ -62,7 +62,9 @@ class Bootstrap:
         """A copy has no held-out loss: zero for every model state."""
         return 0.0, len(batch.x)
 
-    def settle(self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator) -> None:
+    def settle(
+        self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator
+    ) -> None:
         """Remember the training samples, in half precision: exact for 8 bits."""
         memory, numbers = [], []
         for batch, names in batches():
@@ -96,7 +98,11 @@ class Bootstrap:
             raise UnsafeFile(f"A bootstrap holds memory and numbers, not {', '.join(sorted(state))}.")
         memory, numbers = state["memory"], state["numbers"]
         if tuple(memory.shape[1:]) != self.shape or numbers.shape != (len(memory),):
-            raise UnsafeFile(f"The memory has the shape {tuple(memory.shape)}; samples here are {self.shape}.")
-        if not torch.isfinite(memory).all() or (len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self.names)):
+            raise UnsafeFile(
+                f"The memory has the shape {tuple(memory.shape)}; samples here are {self.shape}."
+            )
+        if not torch.isfinite(memory).all() or (
+            len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self.names)
+        ):
             raise UnsafeFile("The memory holds values that are not finite, or classes that do not exist.")
         self.memory, self.numbers = memory, numbers

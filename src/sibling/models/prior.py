@@ -62,7 +62,9 @@ def fit_mixture(
 
 def _shared_covariance(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The covariance within classes, pooled and shrunk by Ledoit and Wolf (2004)."""
-    centred = np.concatenate([codes[labels == name] - codes[labels == name].mean(0) for name in np.unique(labels)])
+    centred = np.concatenate(
+        [codes[labels == name] - codes[labels == name].mean(0) for name in np.unique(labels)]
+    )
     alone = len(centred) <= len(np.unique(labels))
     if alone or not centred.any():
         return np.eye(codes.shape[1])

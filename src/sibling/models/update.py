@@ -14,7 +14,9 @@ __all__ = ["MOST_SKIPS", "guarded_update", "load_strictly"]
 MOST_SKIPS = 10
 
 
-def guarded_update(optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, clip: float, skipped: int) -> tuple[float, int]:
+def guarded_update(
+    optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, clip: float, skipped: int
+) -> tuple[float, int]:
     """Back-propagate, clip, and step; skip the step where the gradient is not finite.
 
     A single NaN step makes every weight NaN, and an average of weights never recovers: so the check
@@ -45,10 +47,14 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, torch.Tensor], na
     own = module.state_dict()
     if own.keys() != state.keys():
         odd = sorted(own.keys() ^ state.keys())
-        raise UnsafeFile(f"The weights of {name} do not fit: {len(odd)} names differ, the first is {odd[0]!r}.")
+        raise UnsafeFile(
+            f"The weights of {name} do not fit: {len(odd)} names differ, the first is {odd[0]!r}."
+        )
     for key, value in state.items():
         if value.shape != own[key].shape:
-            raise UnsafeFile(f"{name}: {key} has the shape {tuple(value.shape)}, not {tuple(own[key].shape)}.")
+            raise UnsafeFile(
+                f"{name}: {key} has the shape {tuple(value.shape)}, not {tuple(own[key].shape)}."
+            )
         if not torch.isfinite(value).all():
             raise UnsafeFile(f"{name}: {key} holds values that are not finite.")
     module.load_state_dict(dict(state))

@@ -138,7 +138,9 @@ class VAE:
             "gradient/norm": norm,
         }
 
-    def _terms(self, batch: Batch, *, draw: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _terms(
+        self, batch: Batch, *, draw: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(reconstruction, KL, KL with free bits, mean squared error): nats a sample, averaged over the batch."""
         x = batch.x.to(self.device)
         vec, maps = batch.cond.vec.to(self.device), batch.cond.map.to(self.device)
@@ -189,7 +191,9 @@ class VAE:
         )
         return mean.cpu(), log_variance.cpu()
 
-    def settle(self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator) -> None:
+    def settle(
+        self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator
+    ) -> None:
         """Fit the mixture prior on codes drawn for the train part."""
         codes, classes = [], []
         for batch, names in batches():
@@ -207,7 +211,8 @@ class VAE:
         output = self.networks["decoder"](
             z.to(self.device), cond.vec.to(self.device), cond.map.to(self.device)
         )
-        return output.float().clamp(-1, 1).cpu()
+        x: torch.Tensor = output.float().clamp(-1, 1).cpu()
+        return x
 
     def _code(self, name: str, seed: int) -> torch.Tensor:
         rng = generator(seed, "code")
@@ -255,7 +260,9 @@ def kl_to_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(0)
 
 
-def _checked_mixture(saved: dict[str, torch.Tensor], groups: int, k: int, width: int) -> dict[str, torch.Tensor]:
+def _checked_mixture(
+    saved: dict[str, torch.Tensor], groups: int, k: int, width: int
+) -> dict[str, torch.Tensor]:
     if not saved:
         return {}
     shapes = {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)}
@@ -263,5 +270,7 @@ def _checked_mixture(saved: dict[str, torch.Tensor], groups: int, k: int, width:
         raise UnsafeFile(f"The prior holds {', '.join(sorted(saved))}; it must hold {', '.join(shapes)}.")
     for name, shape in shapes.items():
         if tuple(saved[name].shape) != shape or not torch.isfinite(saved[name]).all():
-            raise UnsafeFile(f"The prior's {name} must be finite and {shape}, it is {tuple(saved[name].shape)}.")
+            raise UnsafeFile(
+                f"The prior's {name} must be finite and {shape}, it is {tuple(saved[name].shape)}."
+            )
     return saved
