@@ -129,7 +129,10 @@ def test_what_is_derived_has_a_reason_and_what_is_asked_for_wins(easy: Dataset, 
 def test_keep_decoder_leaves_the_encoder_out(easy: Dataset, tmp_path: Path) -> None:
     whole, small = fit(easy, tmp_path / "a"), fit(easy, tmp_path / "b", keep="decoder")
     weights = load_tensors(small.folder / "model.safetensors")
-    assert {key.split("/")[0] for key in weights} == {"decoder", "prior"}
+    parts = {key.split("/")[0] for key in weights}
+    assert {"decoder", "prior"} <= parts
+    assert "encoder" not in parts
+    assert "encoder" in {key.split("/")[0] for key in load_tensors(whole.folder / "model.safetensors")}
     assert (sibling.sample(whole, want=4).raw == sibling.sample(small, want=4).raw).all()
     with pytest.raises(UsageError, match="cannot encode"):
         small.model.encode(easy.x([0]), easy.cond([0]))  # type: ignore[attr-defined]
@@ -560,7 +563,7 @@ def test_a_killed_process_goes_on_to_the_same_end(data: Dataset, tmp_path: Path)
 
 FULL = """
 data, out = sys.argv[1], sys.argv[2]
-common = ["fit", data, "--steps", "12", "--threads", "1", "--no-tensorboard",
+common = ["fit", data, "--steps", "8", "--threads", "1", "--no-tensorboard",
           "--arguments", '{"width": 8, "latent": 4}', "--resume", "--out", out + "/run"]
 codes, at = [], 1
 while True:

@@ -36,7 +36,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
         ("7", (7, 7)),
         (" 7 ", (7, 7)),
         ("x5", (120, 40)),
-        ("×3", (60, 20)),
+        ("\u00d73", (60, 20)),
         ("x1.5", (15, 5)),
         ("balance", (0, 20)),
         ({"right": 4}, (0, 4)),
@@ -62,7 +62,7 @@ def test_what_makes_no_sense_is_refused_as_usage(want: Any, uneven: Snapshot) ->
 
 
 def test_an_unknown_class_gives_did_you_mean(uneven: Snapshot) -> None:
-    with pytest.raises(UsageError, match="no class 'lefft' in this run. Did you mean 'left'"):
+    with pytest.raises(UsageError, match=r"no class 'lefft' in this run\. Did you mean 'left'"):
         sibling.sample(uneven, want={"lefft": 3})
 
 

@@ -67,7 +67,7 @@ class _Printable(logging.Formatter):
     """Log lines hold names of files and classes too."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 class _Terminated(KeyboardInterrupt):

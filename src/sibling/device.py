@@ -24,6 +24,7 @@ __all__ = [
     "has_fast_bf16",
     "numpy_generator",
     "seed_of",
+    "seeded",
     "threads",
 ]
 

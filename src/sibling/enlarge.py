@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from . import files
 from .curate import curate
 from .evaluate import evaluate
 from .fit import fit
-from .read import read
+from .read import describe, read
 from .sample import sample
 from .types import Evaluation
 from .write import write
 
 __all__ = ["enlarge"]
+
+log = logging.getLogger("sibling")
 
 
 def enlarge(
@@ -54,6 +57,7 @@ def enlarge(
     files.refuse_overlap(out, Path(place), run)
     files.refuse_used(out, overwrite=overwrite)
     data = read(place, size=size, label_column=label_column, on_bad=on_bad, seed=seed)
+    log.info("%s", "\n".join(describe(data)))
     snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, resume=resume, overwrite=overwrite)
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)

@@ -256,7 +256,12 @@ def copy_file(source: Path, target: Path, *, how: str = "copy") -> None:
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
                     raise
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            if error.filename != str(source):
+                raise
+            raise ResourceError(f"{source} could not be read: {error.strerror}.") from error
 
 
 def _members(folder: Path) -> list[Path]:

@@ -81,7 +81,8 @@ def write(
 def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]:
     for data in sets:
         for row, record in enumerate(data.records()):
-            info: dict[str, Any] = dict(record.info)
+            # What an earlier set called it is not what it is called in this one: nearest_real says `record.key`.
+            info: dict[str, Any] = {key: value for key, value in record.info.items() if key != "key"}
             if as_files and _is_still(record.source, data.table["sha256"][row]):
                 info["link"] = link
                 source: Any = record.source

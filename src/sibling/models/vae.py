@@ -21,10 +21,12 @@ from ..errors import UnsafeFile, UsageError
 from ..nets import Decoder, Encoder
 from ..types import Batch, Cond, Condition
 from .prior import fit_mixture
+from .texture import BINS, add_texture, fit_texture
 from .update import guarded_update, load_strictly
 
 __all__ = ["VAE", "kl_to_normal", "reparameterise"]
 
+NOISE_SAMPLES = 4_000  # training samples whose residuals set the texture
 Z_LIMIT = 6.0  # log-variances beyond this are numerically one-sided
 
 
@@ -40,6 +42,7 @@ class VAE:
     warm_up        share of the training over which the KL term comes in
     prior          "mixture": fitted on the codes of each class; "normal": N(0, I), as in the textbook
     components     the most mixture components of a class
+    texture        how much of the likelihood's fine grain a sample gets: 1 as fitted, 0 the decoder's mean
     learning_rate  of AdamW at the start; falls to nothing as a cosine
     weight_decay   of AdamW
     keep_encoder   keep the encoder in the snapshot (to encode real samples); False = decoder alone
@@ -56,6 +59,7 @@ class VAE:
         warm_up: float = 0.2,
         prior: str = "mixture",
         components: int = 10,
+        texture: float = 0.75,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         keep_encoder: bool = True,
@@ -73,12 +77,14 @@ class VAE:
         self.warm_up = warm_up
         self.prior = prior
         self.components = components
+        self.texture = texture
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.keep_encoder = keep_encoder
         self.networks: dict[str, torch.nn.Module] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.mixture: dict[str, torch.Tensor] = {}
+        self.grain: dict[str, torch.Tensor] = {}
         self.device = best()
         self._skipped = 0
 
@@ -94,7 +100,7 @@ class VAE:
         """The arguments that make this model again."""
         names = (
             "latent", "width", "blocks", "beta", "likelihood", "free_bits", "warm_up", "prior",
-            "components", "learning_rate", "weight_decay", "keep_encoder",
+            "components", "texture", "learning_rate", "weight_decay", "keep_encoder",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -194,20 +200,36 @@ class VAE:
     def settle(
         self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator
     ) -> None:
-        """Fit the mixture prior on codes drawn for the train part."""
-        codes, classes = [], []
+        """Fit the mixture prior on codes drawn for the train part, and the noise on what they leave out."""
+        codes: list[torch.Tensor] = []
+        classes: list[str] = []
         for batch, names in batches():
             mean, log_variance = self.encode(batch.x, batch.cond)
-            noise = torch.randn(mean.shape, generator=batch.rng)
-            codes.append(reparameterise(mean, log_variance, noise).numpy())
+            codes.append(reparameterise(mean, log_variance, torch.randn(mean.shape, generator=batch.rng)))
             classes += names
-        fitted = fit_mixture(np.concatenate(codes), classes, self.names, components=self.components, rng=rng)
+        everything = torch.cat(codes).numpy()
+        fitted = fit_mixture(everything, classes, self.names, components=self.components, rng=rng)
         self.mixture = {name: torch.from_numpy(value) for name, value in fitted.items()}
+        # Every n-th sample, not the first ones: data often lie sorted by class.
+        stride = max(1, len(classes) // NOISE_SAMPLES)
+        decoded, residual = [], []
+        for (batch, _), z in zip(batches(), codes, strict=True):
+            decoded.append(self._decode(z[::stride], batch.cond[slice(None, None, stride)]))
+            residual.append(batch.x[::stride] - decoded[-1])
+        self.grain = {"sigma": fit_texture(torch.cat(decoded), torch.cat(residual))}
 
     @torch.no_grad()
     def sample(self, cond: Cond, y: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Decode a code from the prior of each class (N, C, *S); code i depends on y[i] and seeds[i] alone."""
         z = torch.stack([self._code(name, seed) for name, seed in zip(y, seeds, strict=True)])
+        x = self._decode(z, cond)
+        if self.texture and self.grain:
+            white = torch.stack([torch.randn(self.shape, generator=generator(seed, "texture")) for seed in seeds])
+            x = add_texture(x, self.texture * white, self.grain["sigma"])
+        return x.clamp(-1, 1)
+
+    def _decode(self, z: torch.Tensor, cond: Cond) -> torch.Tensor:
+        """Codes (N, Z) -> the decoder's mean (N, C, *S) in [-1, 1]."""
         output = self.networks["decoder"](
             z.to(self.device), cond.vec.to(self.device), cond.map.to(self.device)
         )
@@ -225,18 +247,19 @@ class VAE:
         return self.mixture["means"][g, k] + self.mixture["cholesky"][g, k] @ noise
 
     def state(self) -> dict[str, torch.Tensor]:
-        """decoder/*, prior/* and, unless it was dropped, encoder/*."""
+        """decoder/*, prior/*, grain/* and, unless it was dropped, encoder/*."""
         kept = ("encoder", "decoder") if self.keep_encoder and "encoder" in self.networks else ("decoder",)
         weights = {
             f"{name}/{key}": value.detach().cpu().contiguous()
             for name in kept
             for key, value in self.networks[name].state_dict().items()
         }
-        return {**weights, **{f"prior/{key}": value for key, value in self.mixture.items()}}
+        fitted = {f"prior/{key}": value for key, value in self.mixture.items()}
+        return {**weights, **fitted, **{f"grain/{key}": value for key, value in self.grain.items()}}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take over a state. Raises UnsafeFile."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "decoder": {}, "prior": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "decoder": {}, "prior": {}, "grain": {}}
         for key, value in state.items():
             part, _, name = key.partition("/")
             if part not in parts:
@@ -247,7 +270,12 @@ class VAE:
             load_strictly(self.networks["encoder"], parts["encoder"], "encoder")
         else:
             self.networks.pop("encoder", None)
-        self.mixture = _checked_mixture(parts["prior"], len(self.names), self.components, self.latent)
+        groups, k, width = len(self.names), self.components, self.latent
+        self.mixture = _checked(
+            parts["prior"],
+            {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)},
+        )
+        self.grain = _checked(parts["grain"], {"sigma": (self.shape[0], BINS)})
 
 
 def reparameterise(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -260,17 +288,13 @@ def kl_to_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(0)
 
 
-def _checked_mixture(
-    saved: dict[str, torch.Tensor], groups: int, k: int, width: int
-) -> dict[str, torch.Tensor]:
+def _checked(saved: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Tensors with exactly these names and shapes, finite; or none at all. Raises UnsafeFile."""
     if not saved:
         return {}
-    shapes = {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)}
     if saved.keys() != shapes.keys():
-        raise UnsafeFile(f"The prior holds {', '.join(sorted(saved))}; it must hold {', '.join(shapes)}.")
+        raise UnsafeFile(f"The snapshot holds {', '.join(sorted(saved))} where {', '.join(shapes)} belong.")
     for name, shape in shapes.items():
         if tuple(saved[name].shape) != shape or not torch.isfinite(saved[name]).all():
-            raise UnsafeFile(
-                f"The prior's {name} must be finite and {shape}, it is {tuple(saved[name].shape)}."
-            )
+            raise UnsafeFile(f"{name} must be finite and {shape}, it is {tuple(saved[name].shape)}.")
     return saved
