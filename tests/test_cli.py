@@ -22,7 +22,18 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(verb in shown for verb in VERBS)
-    assert {"curate", "enlarge", "evaluate", "example", "fit", "read", "report", "sample", "verify", "write"} <= set(VERBS)
+    assert {
+        "curate",
+        "enlarge",
+        "evaluate",
+        "example",
+        "fit",
+        "read",
+        "report",
+        "sample",
+        "verify",
+        "write",
+    } <= set(VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -31,7 +42,9 @@ def test_every_command_has_help_with_its_options(verb: str, capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert f"Usage: sibling {verb}" in shown
     if verb != "models":
-        parameters = set(getattr(sibling, verb).__code__.co_varnames[: getattr(sibling, verb).__code__.co_kwonlyargcount])
+        parameters = set(
+            getattr(sibling, verb).__code__.co_varnames[: getattr(sibling, verb).__code__.co_kwonlyargcount]
+        )
         assert all(f"--{name.replace('_', '-')}" in shown for name in parameters - {"like", "place"})
 
 
@@ -149,10 +162,14 @@ def test_read_says_what_is_there(digits: Path, capsys: pytest.CaptureFixture[str
     assert "split" in shown
 
 
-def test_evaluate_prints_floors_arms_and_the_sentence(own_run: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_prints_floors_arms_and_the_sentence(
+    own_run: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = own_run.folder.parent / "made"
     sibling.sample(own_run, want=3, out=made)
-    assert main(["evaluate", str(made), "--against", str(own_run.folder), "--seeds", "1", "--steps", "5"]) == 0
+    assert (
+        main(["evaluate", str(made), "--against", str(own_run.folder), "--seeds", "1", "--steps", "5"]) == 0
+    )
     shown = capsys.readouterr().out
     assert "floor" in shown
     assert "shuffled labels" in shown
@@ -199,6 +216,8 @@ def test_a_closed_pipe_is_no_traceback(lines: int, digits: Path) -> None:
 
 def test_a_stdout_without_unicode_is_no_traceback(digits: Path) -> None:
     command = [sys.executable, "-m", "sibling", "read", str(digits)]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=60
+    )
     assert done.returncode == 0
     assert b"300 samples" in done.stdout

@@ -72,7 +72,9 @@ def data_of(condition: str, modality: str, channels: int = 1) -> Dataset:
 
 
 def product(*tables: str) -> list[Any]:
-    return [pytest.param(*entry, id="-".join(entry)) for entry in itertools.product(*(ALL[t] for t in tables))]
+    return [
+        pytest.param(*entry, id="-".join(entry)) for entry in itertools.product(*(ALL[t] for t in tables))
+    ]
 
 
 def small(name: str) -> dict[str, Any]:
@@ -107,7 +109,9 @@ def samples(model: Model, data: Dataset) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("model", "condition", "modality"), product("models", "conditions", "modalities"))
-def test_a_model_trains_samples_and_comes_back_from_its_state(model: str, condition: str, modality: str) -> None:
+def test_a_model_trains_samples_and_comes_back_from_its_state(
+    model: str, condition: str, modality: str
+) -> None:
     data = data_of(condition, modality)
     made = trained(model, data)
     assert isinstance(made, Model)
@@ -158,7 +162,9 @@ def test_a_state_that_does_not_fit_is_refused(model: str, condition: str, fault:
 @pytest.mark.parametrize(("model", "condition"), product("models", "conditions"))
 def test_sample_i_depends_on_snapshot_seed_i_and_y_alone(model: str, condition: str, tmp_path: Path) -> None:
     data = data_of(condition, ALL["modalities"][0])
-    run = sibling.fit(data, out=tmp_path / "run", model=model, steps=5, arguments=small(model), tensorboard=False)
+    run = sibling.fit(
+        data, out=tmp_path / "run", model=model, steps=5, arguments=small(model), tensorboard=False
+    )
     first, *others = list(dict.fromkeys(data.classes(data.rows())))
     wanted = {first: range(70), **{name: range(3) for name in others}}
     whole = draw(run, wanted, seed=3)
@@ -253,7 +259,9 @@ def test_a_sample_that_is_not_finite_is_never_written(name: str, value: float) -
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize(("format_name", "condition"), product("formats", "conditions"))
-def test_what_is_written_is_read_again(format_name: str, condition: str, channels: int, tmp_path: Path) -> None:
+def test_what_is_written_is_read_again(
+    format_name: str, condition: str, channels: int, tmp_path: Path
+) -> None:
     kind = lookup(FORMATS, "sibling.formats", format_name)
     assert isinstance(kind(), Format)
     data = data_of(condition, "image", channels)

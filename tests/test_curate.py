@@ -76,7 +76,9 @@ def test_doubles_go_and_the_first_stays(own_run: Snapshot) -> None:
     kept, dropped = curated(fakes, own_run)
     second = [f"planted-{i:03d}" for i in range(12, 24)]
     first_kept = {key for key in kept.table["key"] if key not in second}
-    assert all(dropped[key] == "double" for key in second if f"planted-{int(key[-3:]) - 12:03d}" in first_kept)
+    assert all(
+        dropped[key] == "double" for key in second if f"planted-{int(key[-3:]) - 12:03d}" in first_kept
+    )
     assert len(first_kept) >= 10
 
 
@@ -124,7 +126,9 @@ def test_what_is_refilled_is_what_sample_would_have_drawn_next(own_run: Snapshot
     assert all(bytes(kept.raw[i]) == pixels[kept.table["key"][i]] for i in refilled)
 
 
-def test_without_refill_the_rest_is_kept_and_said(own_run: Snapshot, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_refill_the_rest_is_kept_and_said(
+    own_run: Snapshot, caplog: pytest.LogCaptureFixture
+) -> None:
     data = own_run.data
     rows = data.rows("train", "real")[:5]
     kept = sibling.curate(as_fakes(data.raw[rows], data.y(rows), data), against=own_run, refill=False)

@@ -29,7 +29,9 @@ from sibling.types import Evaluation, Verdict
 ARMS = [*RIVALS, CANDIDATE, "synthetic only", "shuffled labels"]
 
 
-def predictions(accuracy: dict[str, float], n: int = 400, seeds: int = 3, classes: int = 4) -> tuple[Any, np.ndarray]:
+def predictions(
+    accuracy: dict[str, float], n: int = 400, seeds: int = 3, classes: int = 4
+) -> tuple[Any, np.ndarray]:
     """arm -> (seeds, n) predictions that are right with this probability; 0.7 where nothing is said."""
     rng = np.random.default_rng(0)
     y = np.arange(n) % classes
@@ -117,7 +119,9 @@ def side(n: int, seed: int = 0) -> Side:
 
 def test_the_arms_are_what_they_say() -> None:
     real, fake = side(40), side(60, seed=1)
-    arms = {arm.name: arm for arm in arms_of(real=real, fake=fake, strength=0.5, rng=np.random.default_rng(0))}
+    arms = {
+        arm.name: arm for arm in arms_of(real=real, fake=fake, strength=0.5, rng=np.random.default_rng(0))
+    }
     assert set(arms) == set(ARMS)
     sizes = {name: len(arm.pool) for name, arm in arms.items()}
     assert sizes == {
@@ -127,7 +131,10 @@ def test_the_arms_are_what_they_say() -> None:
     assert arms["real"].strength == 0
     fair = (CANDIDATE, "real + classic", "real + duplicates", "shuffled labels")
     assert {arms[name].strength for name in fair} == {0.5}
-    for name in ("real + synthetic", "real + duplicates"):  # the placebo has real pictures with their own labels
+    for name in (
+        "real + synthetic",
+        "real + duplicates",
+    ):  # the placebo has real pictures with their own labels
         pool = arms[name].pool
         left = pool.x(np.flatnonzero(pool.labels == 0))
         assert (left[..., :4].mean((1, 2, 3)) > left[..., 4:].mean((1, 2, 3))).all()
@@ -139,7 +146,9 @@ def test_the_arms_are_what_they_say() -> None:
     assert (shuffled.labels[40:] != fake[1]).any()
 
 
-def test_every_arm_gets_equally_many_optimiser_steps(monkeypatch: pytest.MonkeyPatch, own_run: Snapshot) -> None:
+def test_every_arm_gets_equally_many_optimiser_steps(
+    monkeypatch: pytest.MonkeyPatch, own_run: Snapshot
+) -> None:
     counts: list[int] = []
     original = torch.optim.AdamW.step
 
@@ -293,7 +302,9 @@ def test_the_floor_is_what_real_samples_get(easy: Snapshot, judged: Evaluation) 
     noise = np.random.default_rng(0).integers(0, 256, (40, *data.shape), dtype=np.uint8)
     found = {}
     for name, raw, y in (("real", data.raw[rows], data.y(rows)), ("noise", noise, ["left", "right"] * 20)):
-        fakes = synthetic(np.asarray(raw), list(y), [f"{i}" for i in range(len(raw))], [{} for _ in raw], data)
+        fakes = synthetic(
+            np.asarray(raw), list(y), [f"{i}" for i in range(len(raw))], [{} for _ in raw], data
+        )
         found[name] = sibling.evaluate(fakes, against=easy, lift=False, out=easy.folder / "evaluation")
     real, fake = (found[name].score("kernel_distance", "random") for name in ("real", "noise"))
     assert abs(real.value - real.floor) < 0.2 * (fake.value - fake.floor)
@@ -319,7 +330,9 @@ def test_what_is_written_is_what_is_returned(judged: Evaluation, easy: Snapshot)
     assert sibling.verify(easy.folder / "evaluation") == []
     with np.load(easy.folder / "evaluation" / "pictures.npz", allow_pickle=False) as pictures:
         assert {"real_0", "fake_0", "copies_real", "copies_fake"} <= set(pictures.files)
-        assert all(pictures[name].dtype == np.uint8 and pictures[name].shape[3] == 3 for name in pictures.files)
+        assert all(
+            pictures[name].dtype == np.uint8 and pictures[name].shape[3] == 3 for name in pictures.files
+        )
 
 
 def test_the_bootstrap_copies_and_the_vae_does_not(data: Dataset, run: Snapshot, tmp_path: Any) -> None:
@@ -354,7 +367,11 @@ def test_too_little_of_anything_is_said_not_guessed(own_run: Snapshot) -> None:
 def test_one_class_cannot_be_judged_by_a_recogniser(tmp_path: Any) -> None:
     raw, _ = blobs(150)
     run = sibling.fit(
-        dataset(raw, ["only"] * 150, test=0.3), out=tmp_path / "run", steps=5, arguments=TINY, tensorboard=False
+        dataset(raw, ["only"] * 150, test=0.3),
+        out=tmp_path / "run",
+        steps=5,
+        arguments=TINY,
+        tensorboard=False,
     )
     found = sibling.evaluate(sibling.sample(run, want=40), against=run, seeds=1, steps=5)
     assert found.verdict.answer == "cannot tell"

@@ -215,7 +215,10 @@ def test_stopped_at_any_operation_a_folder_is_old_or_new_or_absent(
     if overwrite:
         make(out, "old")
     done = subprocess.run(
-        [sys.executable, "-c", KILLS, out, str(int(overwrite)), kind], capture_output=True, text=True, check=True
+        [sys.executable, "-c", KILLS, out, str(int(overwrite)), kind],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     rows = [line.split() for line in done.stdout.splitlines()]
     assert len(rows) >= 8
@@ -224,20 +227,26 @@ def test_stopped_at_any_operation_a_folder_is_old_or_new_or_absent(
     assert {row[3] for row in rows} == {"0"}
     before = {row[2] for row in rows[:-1]}
     # Killed between the two renames of an overwrite the place is empty, and the next run brings the old one back.
-    assert before <= ({"old", "nothing"} if overwrite and kind == "kill" else {"old"} if overwrite else {"nothing"})
+    assert before <= (
+        {"old", "nothing"} if overwrite and kind == "kill" else {"old"} if overwrite else {"nothing"}
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # what was left half-written is swept
 
 
 def test_between_the_two_renames_the_old_one_comes_back(tmp_path: Path) -> None:
     make(tmp_path / "out", "old")
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
     (tmp_path / "out").rename(tmp_path / f".sibling-partial-{dead.stdout.strip()}-old-out")
     files.sweep(tmp_path)
     assert "old" in (tmp_path / "out" / "two.json").read_text()
 
 
 def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
     for name in (f".sibling-partial-{dead.stdout.strip()}-x", f".sibling-partial-{os.getpid()}-x", "x"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()

@@ -64,7 +64,9 @@ def pictures(place: Path, counts: dict[str, int]) -> Path:
     ],
     ids=["five in all", "one class", "one in a class", "unlabelled"],
 )
-def test_little_data_works_and_says_what_it_cannot_do(counts: dict[str, int], says: str, tmp_path: Path) -> None:
+def test_little_data_works_and_says_what_it_cannot_do(
+    counts: dict[str, int], says: str, tmp_path: Path
+) -> None:
     run = fit(pictures(tmp_path / "in", counts), tmp_path / "run", steps=20)
     assert any(says in note for note in run.run["notes"])
     made = sibling.sample(run, want=3)
@@ -139,7 +141,9 @@ def test_keep_decoder_leaves_the_encoder_out(easy: Dataset, tmp_path: Path) -> N
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_others(easy: Dataset, tmp_path: Path) -> None:
-    a, b, c = (fit(easy, tmp_path / name, steps=20, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    a, b, c = (
+        fit(easy, tmp_path / name, steps=20, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     assert a.hash == b.hash != c.hash
 
 
@@ -319,7 +323,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     elif damage == "gone":
         path.unlink()
     else:
-        path.write_bytes({"cut": path.read_bytes()[: size - 1], "empty": b"", "text": b"no tensors here"}[damage])
+        path.write_bytes(
+            {"cut": path.read_bytes()[: size - 1], "empty": b"", "text": b"no tensors here"}[damage]
+        )
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 45.0)
     with caplog.at_level(logging.INFO, "sibling"):
         assert fit(easy, out, threads=1, resume=True).hash == whole.hash
@@ -442,7 +448,13 @@ def test_a_finished_run_is_replaced_only_when_asked(easy: Dataset, tmp_path: Pat
 
 def test_overwrite_never_deletes_foreign_files(own_run: Snapshot, easy: Dataset) -> None:
     sibling.evaluate(sibling.sample(own_run, want=2), against=own_run, lift=False)
-    for place in ("mine.txt", "evaluation/mine.txt", "previews/mine.png", "tensorboard/mine", "new/MANIFEST.json"):
+    for place in (
+        "mine.txt",
+        "evaluation/mine.txt",
+        "previews/mine.png",
+        "tensorboard/mine",
+        "new/MANIFEST.json",
+    ):
         foreign = own_run.folder / place
         foreign.parent.mkdir(exist_ok=True)
         foreign.write_text("{}")
@@ -455,7 +467,9 @@ def test_overwrite_never_deletes_foreign_files(own_run: Snapshot, easy: Dataset)
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {
+        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+    }
 
 
 def test_a_failing_input_leaves_the_old_run_alone(own_run: Snapshot, tmp_path: Path) -> None:
@@ -520,7 +534,10 @@ def run(arguments, fault=None, stop=None):
 
 def forks(code: str, *arguments: object) -> Any:
     done = subprocess.run(
-        [sys.executable, "-c", FORKS + code, *map(str, arguments)], capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", FORKS + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -586,7 +603,17 @@ def test_a_full_disk_is_code_4_and_costs_no_checkpoint(data: Dataset, tmp_path: 
 
 def test_a_stop_in_the_first_second_is_no_traceback(digits: Path, tmp_path: Path) -> None:
     """SIGTERM while torch is still being imported or the data are read."""
-    command = [sys.executable, "-m", "sibling", "fit", str(digits), "--out", str(tmp_path / "run"), "--minutes", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "sibling",
+        "fit",
+        str(digits),
+        "--out",
+        str(tmp_path / "run"),
+        "--minutes",
+        "1",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)

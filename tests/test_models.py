@@ -36,7 +36,9 @@ def built(shape: tuple[int, ...] = (1, 8, 8), classes: tuple[str, ...] = ("a", "
 
 def batch_of(shape: tuple[int, ...] = (1, 8, 8), n: int = 6, width: int = 2, progress: float = 0.5) -> Batch:
     vec = torch.eye(width)[torch.arange(n) % width] if width else torch.zeros(n, 0)
-    return Batch(random(n, *shape).tanh(), Cond(vec, torch.zeros(n, 0, *shape[1:])), generator("step"), progress)
+    return Batch(
+        random(n, *shape).tanh(), Cond(vec, torch.zeros(n, 0, *shape[1:])), generator("step"), progress
+    )
 
 
 # ---- the two terms of the loss --------------------------------------------------------------------
@@ -117,7 +119,8 @@ def test_kl_comes_in_over_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     vae = built(warm_up=0.2, beta=2.0, free_bits=0.0)
     rows = [vae.step(batch_of(progress=progress)) for progress in (0.0, 0.1, 0.2, 0.9)]
     shares = [
-        (weight - row["loss/reconstruction"]) / row["loss/kl"] for weight, row in zip(weights, rows, strict=True)
+        (weight - row["loss/reconstruction"]) / row["loss/kl"]
+        for weight, row in zip(weights, rows, strict=True)
     ]
     assert shares == pytest.approx([0.0, 1.0, 2.0, 2.0], abs=0.02)
 
@@ -144,7 +147,9 @@ def test_validation_is_minus_the_evidence_lower_bound() -> None:
     mean, log_variance = vae.encode(batch.x, batch.cond)
     z = reparameterise(mean, log_variance, torch.randn(6, TINY["latent"], generator=generator("v")))
     error = 0.5 * (vae.networks["decoder"](z, vec, maps) - batch.x).square().sum()
-    assert total / n == pytest.approx(float(error.detach()) / 6 + float(kl_to_normal(mean, log_variance).sum()), rel=1e-5)
+    assert total / n == pytest.approx(
+        float(error.detach()) / 6 + float(kl_to_normal(mean, log_variance).sum()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("argument", [{"likelihood": "mes"}, {"prior": "gauss"}])
@@ -302,7 +307,9 @@ def test_a_class_of_one_sample_leans_on_the_spread_of_the_others() -> None:
 
 def test_the_same_codes_give_the_same_prior() -> None:
     codes, _, _ = gaussian(200)
-    a, b = (fit_mixture(codes, ["a"] * 200, ["a"], components=3, rng=np.random.default_rng(1)) for _ in range(2))
+    a, b = (
+        fit_mixture(codes, ["a"] * 200, ["a"], components=3, rng=np.random.default_rng(1)) for _ in range(2)
+    )
     assert all(np.array_equal(a[key], b[key]) for key in a)
 
 
@@ -399,7 +406,9 @@ def test_ten_in_a_row_are_an_error_of_code_5() -> None:
     network, optimizer = line()
     skipped = 0
     for _ in range(MOST_SKIPS - 1):
-        _, skipped = guarded_update(optimizer, network(torch.ones(1, 2)).sum() * math.nan, clip=1.0, skipped=skipped)
+        _, skipped = guarded_update(
+            optimizer, network(torch.ones(1, 2)).sum() * math.nan, clip=1.0, skipped=skipped
+        )
     with pytest.raises(NumericalError, match="10 times in a row") as caught:
         guarded_update(optimizer, network(torch.ones(1, 2)).sum() * math.nan, clip=1.0, skipped=skipped)
     assert caught.value.exit_code == 5

@@ -53,7 +53,9 @@ def test_all_of_the_package_is_what_it_offers() -> None:
 
 
 def test_importing_sibling_imports_nothing_slow() -> None:
-    slow = "{'torch', 'numpy', 'PIL', 'sklearn', 'scipy', 'matplotlib', 'pyarrow', 'joblib', 'rich', 'cyclopts'}"
+    slow = (
+        "{'torch', 'numpy', 'PIL', 'sklearn', 'scipy', 'matplotlib', 'pyarrow', 'joblib', 'rich', 'cyclopts'}"
+    )
     assert python(f"import sys, sibling; print({slow} & sys.modules.keys() or 'none')") == "none"
     # The control: a verb does bring torch in, so the check above can see it.
     assert python("import sys, sibling; sibling.fit; print('torch' in sys.modules)") == "True"
@@ -64,7 +66,9 @@ def test_help_of_the_command_line_imports_no_torch() -> None:
     assert python(code).endswith("False")
 
 
-@pytest.mark.parametrize("order", ["import sibling.read, sibling.write", "from sibling import write, read", "pass"])
+@pytest.mark.parametrize(
+    "order", ["import sibling.read, sibling.write", "from sibling import write, read", "pass"]
+)
 def test_a_verb_is_a_function_after_any_import_order(order: str) -> None:
     code = f"""
 import sibling
@@ -81,7 +85,9 @@ print(all(type(getattr(sibling, name)).__name__ == "function" for name in names)
 def test_layers_keep_their_contracts() -> None:
     """No stage imports a reader; format, modality, condition, model and metric are orthogonal."""
     linter = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run([linter, "--no-cache"], capture_output=True, text=True, cwd=ROOT.parents[1], timeout=60)
+    done = subprocess.run(
+        [linter, "--no-cache"], capture_output=True, text=True, cwd=ROOT.parents[1], timeout=60
+    )
     assert done.returncode == 0, done.stdout
     assert "2 kept, 0 broken" in done.stdout
 
@@ -130,7 +136,9 @@ def _reason(call: ast.Call, file: str, buffers: set[str]) -> str | None:
     if name in ("save", "savez", "savez_compressed", "dump"):
         ours = owner is not None and ast.unparse(owner) in ("safetensors.torch", "checkpoint")
         return None if in_memory or ours else name
-    if name == "load" and any(k.arg == "allow_pickle" and getattr(k.value, "value", 1) for k in call.keywords):
+    if name == "load" and any(
+        k.arg == "allow_pickle" and getattr(k.value, "value", 1) for k in call.keywords
+    ):
         return "unpickling"
     if name == "load" and owner_name == "torch":
         return "torch.load"
@@ -166,7 +174,9 @@ def test_only_files_py_writes(path: Path) -> None:
 def test_the_search_for_writers_finds_them(line: str, tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(line)
     assert writes(tmp_path / "module.py")
-    (tmp_path / "module.py").write_text("buffer = io.BytesIO(); path.open('rb'); files.write_bytes(p, b''); picture.save(buffer)")
+    (tmp_path / "module.py").write_text(
+        "buffer = io.BytesIO(); path.open('rb'); files.write_bytes(p, b''); picture.save(buffer)"
+    )
     assert not writes(tmp_path / "module.py")
 
 

@@ -96,7 +96,7 @@ def test_complete_run(whole: Path, page: Page) -> None:
         "the usual threshold",
         "the file ends in the middle of the picture",
         "n/4 rounded to 8, at most 128",
-        "sibling fit digits run --model vae --steps 4000 --seed 0",
+        "sibling fit digits --out run --model vae --steps 4000",
         "best, step 3,100",
         "9f2c" * 16,
     ):

@@ -90,7 +90,10 @@ def other_size(folder: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "flipped byte": (lambda f: flip(a_picture(f, "real")), "its content has changed"),
     "missing": (lambda f: a_picture(f).unlink(), "missing"),
-    "extra": (lambda f: (f / "3" / "extra.png").write_bytes(a_picture(f).read_bytes()), "not in the manifest"),
+    "extra": (
+        lambda f: (f / "3" / "extra.png").write_bytes(a_picture(f).read_bytes()),
+        "not in the manifest",
+    ),
     "cut": (cut, "the manifest says"),
     "edited row": (rows_changed(lambda rows: rows[0].update(label="zebra")), "metadata.jsonl: "),
     "no metadata": (lambda f: (f / "metadata.jsonl").unlink(), "metadata.jsonl: missing"),
@@ -115,7 +118,10 @@ SIGNED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda f: a_picture(f).write_bytes(b""), "is empty"),
     "no row": (rows_changed(lambda rows: rows.pop()), "no row in metadata.jsonl"),
     "two rows": (rows_changed(lambda rows: rows.append(rows[0])), "2 rows in metadata.jsonl"),
-    "no file": (rows_changed(lambda rows: rows.append({**rows[0], "file_name": "3/no.png"})), "not in the manifest"),
+    "no file": (
+        rows_changed(lambda rows: rows.append({**rows[0], "file_name": "3/no.png"})),
+        "not in the manifest",
+    ),
     "no origin": (rows_changed(lambda rows: rows[0].pop("origin")), "its origin is None"),
     "no seed": (rows_changed(lambda rows: rows[-1].pop("seed")), "seed, index or snapshot is missing"),
     "other size": (other_size, "2 different sizes or modes"),
@@ -153,7 +159,8 @@ def test_a_sound_run_and_a_sound_store_are_code_0(own_run: Snapshot, data: Datas
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "run.json", "stats.jsonl", "data/raw.npy", "data/table.parquet", "data/store.json"]
+    "name",
+    ["model.safetensors", "run.json", "stats.jsonl", "data/raw.npy", "data/table.parquet", "data/store.json"],
 )
 def test_a_flipped_byte_anywhere_in_a_run_is_named(name: str, own_run: Snapshot) -> None:
     content = (own_run.folder / name).read_bytes()
@@ -186,7 +193,9 @@ def test_a_damaged_evaluation_is_named(own_run: Snapshot) -> None:
 
 def test_other_data_in_a_run_are_named(own_run: Snapshot, data: Dataset) -> None:
     """Someone swaps the store for another sound one."""
-    other = sibling.fit(data.subset(range(250)), out=own_run.folder.parent / "other", steps=1, tensorboard=False)
+    other = sibling.fit(
+        data.subset(range(250)), out=own_run.folder.parent / "other", steps=1, tensorboard=False
+    )
     shutil.rmtree(own_run.folder / "data")
     shutil.copytree(other.folder / "data", own_run.folder / "data")
     sign(own_run.folder)

@@ -92,7 +92,9 @@ def test_origin_is_not_lost_when_the_set_is_read_again(larger: Path, data: Datas
     assert set(again.rows(origin="synthetic")) <= set(again.rows("train"))
     parts = {key: part for key, part in zip(data.table["key"], data.table["split"], strict=True)}
     known = {row["file_name"]: row["key"] for row in rows_of(larger)}
-    for name, part, origin in zip(again.table["key"], again.table["split"], again.table["origin"], strict=True):
+    for name, part, origin in zip(
+        again.table["key"], again.table["split"], again.table["origin"], strict=True
+    ):
         if origin == "real":
             assert part == parts[known[name]]
 
@@ -107,7 +109,11 @@ found = datasets.load_dataset("imagefolder", data_dir=sys.argv[1], split="train"
 print(json.dumps([found.column_names, collections.Counter(map(str, found["label"])), found[0]["image"].size]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, larger, tmp_path], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code, larger, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     columns, labels, size = json.loads(done.stdout.splitlines()[-1])
     assert {"image", "label", "origin", "seed", "index", "snapshot"} <= set(columns)
@@ -166,7 +172,9 @@ def test_foreign_and_finished_places_are_refused(data: Dataset, made: Dataset, t
 
 
 @pytest.mark.parametrize(
-    "options", [{"link": "soft"}, {"format": "foldr"}, {}, {"empty": True}], ids=["link", "format", "nothing", "empty"]
+    "options",
+    [{"link": "soft"}, {"format": "foldr"}, {}, {"empty": True}],
+    ids=["link", "format", "nothing", "empty"],
 )
 def test_what_cannot_be_written_is_refused(options: dict[str, Any], data: Dataset, tmp_path: Path) -> None:
     real = None if not options else data.subset([]) if options.pop("empty", False) else data
@@ -213,7 +221,11 @@ def test_stopped_at_any_operation_nothing_is_half_written(store: Path, tmp_path:
     points = [1, 30, 31, 33, 35, 36, 30 + 2 + 3 + 2]
     plans = [f"{kind}@{at}" for kind in ("ENOSPC", "kill") for at in (*points, 0)] + ["EACCES@17", "EACCES@0"]
     done = subprocess.run(
-        [sys.executable, "-c", FORKS, store, tmp_path, *plans], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", FORKS, store, tmp_path, *plans],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     rows = [line.split() for line in done.stdout.splitlines() if "@" in line]
     assert [row[0] for row in rows] == plans

@@ -232,5 +232,7 @@ def open_store(folder: Path) -> Dataset:
     modality, condition = make_modality(saved["modality"]), make_condition(saved["condition"])
     data = Dataset(raw, columns, modality, condition, found=saved["found"], folder=folder)
     if data.fingerprint() != saved["fingerprint"]:
-        raise BadInput(f"The table of the store {folder} was changed after it was made. Make it again with sibling read.")
+        raise BadInput(
+            f"The table of the store {folder} was changed after it was made. Make it again with sibling read."
+        )
     return data

@@ -436,7 +436,9 @@ def check_writable(out: Path) -> None:
 
 
 @contextmanager
-def new_folder(out: Path, *, kind: str, overwrite: bool = False, extra: dict[str, Any] | None = None) -> Iterator[Path]:
+def new_folder(
+    out: Path, *, kind: str, overwrite: bool = False, extra: dict[str, Any] | None = None
+) -> Iterator[Path]:
     """A folder that appears whole or not at all: `with new_folder(out, kind="store") as folder: ...`
 
     Yields a hidden folder on the same disk. At the end its manifest is written and it is renamed to

@@ -39,7 +39,16 @@ CHECKPOINT_SECONDS = 45.0
 SETTLE_BATCH = 256
 PREVIEW_SETTLES = 1_000
 # What an unfinished run folder holds at its top.
-_OWN = ("data", "plan.json", "stats.jsonl", "checkpoints", "previews", "tensorboard", "model.safetensors", "run.json")
+_OWN = (
+    "data",
+    "plan.json",
+    "stats.jsonl",
+    "checkpoints",
+    "previews",
+    "tensorboard",
+    "model.safetensors",
+    "run.json",
+)
 
 
 def fit(
@@ -118,7 +127,9 @@ def fit(
 
 def _check(minutes: float | None, steps: int | None, batch: int | None, keep: str) -> None:
     if minutes is not None and steps is not None:
-        raise UsageError("Give minutes or steps, not both: minutes are turned into steps (--minutes, --steps).")
+        raise UsageError(
+            "Give minutes or steps, not both: minutes are turned into steps (--minutes, --steps)."
+        )
     if minutes is not None and not 0 < minutes <= 10_000:
         raise UsageError(f"minutes is {minutes}; it must be more than 0 and at most 10,000.")
     if steps is not None and steps < 1:
@@ -195,7 +206,9 @@ def _train(data: Dataset, rows: np.ndarray, out: Path, plan: dict[str, Any]) -> 
                 checkpoint.save(out, step, state, plan)
                 saved = time.monotonic()
                 if stop:
-                    raise Stopped(f"Stopped at step {step} of {steps} and saved. Go on with --resume.", stop[0])
+                    raise Stopped(
+                        f"Stopped at step {step} of {steps} and saved. Go on with --resume.", stop[0]
+                    )
     if writer is not None:
         writer.close()
     _finish(data, rows, out, plan, model, averages, state, step)
@@ -230,7 +243,12 @@ def _averaged(model: Model, averages: dict[str, AveragedModel]) -> Iterator[None
 
 
 def _validate(
-    data: Dataset, model: Model, averages: dict[str, AveragedModel], state: checkpoint.State, step: int, plan: dict[str, Any]
+    data: Dataset,
+    model: Model,
+    averages: dict[str, AveragedModel],
+    state: checkpoint.State,
+    step: int,
+    plan: dict[str, Any],
 ) -> float:
     """The held-out loss of the averaged weights; remembers the best ones."""
     rows = data.rows("val", "real")[:1024]
@@ -267,7 +285,14 @@ def _passes(data: Dataset, rows: np.ndarray, seed: int) -> Iterator[tuple[Batch,
         yield Batch(data.x(part), data.cond(part), generator(seed, "settle", start), 1.0), data.classes(part)
 
 
-def _preview(data: Dataset, model: Model, averages: dict[str, AveragedModel], out: Path, step: int, plan: dict[str, Any]) -> None:
+def _preview(
+    data: Dataset,
+    model: Model,
+    averages: dict[str, AveragedModel],
+    out: Path,
+    step: int,
+    plan: dict[str, Any],
+) -> None:
     """Samples of the averaged weights, a column a class, with what sampling needs fitted on a part of the data."""
     names = list(getattr(data.condition, "classes", ("all",)))[:10]
     y = [name for _ in range(6) for name in names]
@@ -302,7 +327,9 @@ def _finish(
     weights = model.state()
     broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
-        raise NumericalError(f"The weights {broken[0]} are not finite after training; no snapshot was written.")
+        raise NumericalError(
+            f"The weights {broken[0]} are not finite after training; no snapshot was written."
+        )
     save_tensors(out / "model.safetensors", weights)
     over = "the held-out loss no longer fell" if step < plan["steps"] else "the planned steps are done"
     files.write_json(

@@ -366,10 +366,17 @@ def _commands(run: Path, facts: View) -> list[str]:
     if given:
         return [given if isinstance(given, str) else shlex.join(map(str, given))]
     source, folder = (facts.get("data") or {}).get("source") or "DATA", run.resolve().name
-    options = [(f"--{key}", facts.get(key)) for key in ("model", "steps", "seed")]
+    threads = (facts.get("environment") or {}).get("threads")
+    options = [(f"--{key}", facts.get(key)) for key in ("model", "steps", "batch", "seed")]
+    arguments = {key: value for key, value in (facts.get("arguments") or {}).items() if value is not None}
+    options += [("--threads", threads), ("--arguments", json.dumps(arguments) if arguments else None)]
     words = [str(word) for pair in options if pair[1] is not None for word in pair]
+    fakes = f"{folder}-fakes"
     return [
-        shlex.join(["sibling", "fit", str(source), folder, *words]),
+        shlex.join(["sibling", "fit", str(source), "--out", folder, *words]),
+        shlex.join(["sibling", "sample", folder, "--out", fakes]),
+        shlex.join(["sibling", "curate", fakes, "--against", folder]),
+        shlex.join(["sibling", "evaluate", f"{fakes}-curated", "--against", folder]),
         shlex.join(["sibling", "report", folder]),
     ]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,6 @@ class VAE:
         self.weight_decay = weight_decay
         self.keep_encoder = keep_encoder
         self.networks: dict[str, torch.nn.Module] = {}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.mixture: dict[str, torch.Tensor] = {}
         self.grain: dict[str, torch.Tensor] = {}
         self.device = best()
@@ -117,8 +117,12 @@ class VAE:
         layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
         for network in self.networks.values():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """AdamW for both networks; made when training asks for it: sampling would pay two seconds for its imports."""
         parameters = [p for network in self.networks.values() for p in network.parameters()]
-        self.optimizers = {
+        return {
             "adam": torch.optim.AdamW(
                 parameters, self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
             )
@@ -224,7 +228,9 @@ class VAE:
         z = torch.stack([self._code(name, seed) for name, seed in zip(y, seeds, strict=True)])
         x = self._decode(z, cond)
         if self.texture and self.grain:
-            white = torch.stack([torch.randn(self.shape, generator=generator(seed, "texture")) for seed in seeds])
+            white = torch.stack(
+                [torch.randn(self.shape, generator=generator(seed, "texture")) for seed in seeds]
+            )
             x = add_texture(x, self.texture * white, self.grain["sigma"])
         return x.clamp(-1, 1)
 
@@ -270,6 +276,13 @@ class VAE:
             load_strictly(self.networks["encoder"], parts["encoder"], "encoder")
         else:
             self.networks.pop("encoder", None)
+        missing = [
+            part
+            for part, asked in (("prior", self.prior == "mixture"), ("grain", self.texture > 0))
+            if asked and not parts[part]
+        ]
+        if missing:
+            raise UnsafeFile(f"The snapshot has no {' and no '.join(missing)}, which its arguments ask for.")
         groups, k, width = len(self.names), self.components, self.latent
         self.mixture = _checked(
             parts["prior"],
