@@ -58,7 +58,7 @@ def accuracy_on_test(data: Dataset, pool: Pool, *, steps: int, seed: int, streng
     numbers = Numbers.of(data)
     test = data.rows("test", "real")
     network = train_recogniser(
-        pool, shape=data.shape, classes=len(numbers.names), steps=steps, seed=seed,
+        pool, shape=data.shape, batch=128, classes=len(numbers.names), steps=steps, seed=seed,
         augment=data.modality.augment, strength=strength,
     )  # fmt: skip
     predicted = network.probabilities(fetcher(data, test), len(test)).argmax(1).numpy()

@@ -36,7 +36,14 @@ if __name__ == "__main__":
             threads=given.threads or None,
         )  # fmt: skip
         facts = snapshot.run
-        print(facts["steps"], "steps", facts["seen_samples"], "samples", f"{facts['minutes']:.2f} minutes", flush=True)
+        print(
+            facts["steps"],
+            "steps",
+            facts["seen_samples"],
+            "samples",
+            f"{facts['minutes']:.2f} minutes",
+            flush=True,
+        )
         made = draw(snapshot, {name: range(8) for name in "0123456789"}, 0)
         order = [column * 8 + row for row in range(8) for column in range(10)]  # a column a class
         picture = grid(data.modality.preview(made.raw[order]), columns=10)
@@ -47,7 +54,9 @@ if __name__ == "__main__":
         }
         if given.model == "vae":
             snapshot.model.texture = 0.0  # type: ignore[attr-defined]
-            results["vae, without texture"] = synthetic_only(snapshot, per_class=per_class, steps=steps, seed=seed)
+            results["vae, without texture"] = synthetic_only(
+                snapshot, per_class=per_class, steps=steps, seed=seed
+            )
             snapshot.model.texture = facts["arguments"]["texture"]  # type: ignore[attr-defined]
             results["vae, N(0, I) prior"] = synthetic_only(
                 snapshot, per_class=per_class, steps=steps, seed=seed, prior="normal"

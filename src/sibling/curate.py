@@ -12,7 +12,7 @@ import torch
 
 from . import files
 from .dataset import Dataset, synthetic
-from .judge import Numbers, fetcher, most_rows, nearest_real, recogniser_of
+from .judge import NearestReal, Numbers, fetcher, most_rows, recogniser_of, synthetic_of
 from .metrics.agreement import calibrated_limit, mislabelled
 from .metrics.features import RandomFeatures
 from .metrics.memorisation import copies, doubles, threshold
@@ -47,7 +47,7 @@ def curate(
         against: the run folder that they come from; every limit is set by its held-out real samples.
         refill: draw new samples in place of the dropped ones.
         rounds: at most so many times; the count may stay below what was asked for, which is said.
-        seed: of the recogniser, and of the samples that are drawn anew.
+        seed: of the recogniser; samples are drawn anew with their own seed, at later indices.
         out: a folder to write the kept ones to; None = for a folder its name with "-curated", for a
             Dataset nothing.
         overwrite: replace a finished folder at `out`.
@@ -61,6 +61,7 @@ def curate(
         files.refuse_overlap(Path(out), place)
         files.refuse_used(Path(out), overwrite=overwrite)
         fake = read(place, like=snapshot.data)
+    fake = synthetic_of(fake, snapshot)
     judge = _Judge(snapshot, seed)
     wanted = Counter(fake.classes(np.arange(len(fake))))
     kept, dropped, round_number = fake.subset([]), [], 0
@@ -77,8 +78,12 @@ def curate(
         draws = {name: range(next_index[name], next_index[name] + n) for name, n in missing.items()}
         next_index.update({name: indices.stop for name, indices in draws.items()})
         candidates = draw(snapshot, draws, _seed_of_samples(fake))
+    if len(kept) == 0:
+        counts = ", ".join(f"{n} {reason}" for reason, n in Counter(row["reason"] for row in dropped).items())
+        log.warning("All samples were dropped (%s): this model makes nothing that can be used.", counts)
     summary = {
         "asked": len(fake),
+        "copies_at_first": judge.copies_at_first,
         "kept": len(kept),
         "rounds": round_number,
         "dropped": dict(Counter(row["reason"] for row in dropped)),
@@ -132,7 +137,7 @@ class _Judge:
     def __init__(self, snapshot: Snapshot, seed: int) -> None:
         self.data = snapshot.data
         self.numbers = Numbers.of(self.data)
-        self.network = RandomFeatures(self.data.shape)
+        self.copies_at_first: dict[str, int] = {}
         self.rules: list[str] = []
         self.recogniser: Recogniser | None = None
         self.limit = 0.0
@@ -148,36 +153,53 @@ class _Judge:
         else:
             self.rules.append("mislabelled: not looked at (it needs two classes and ten held-out samples)")
         self.real = self.data.x(most_rows(train, 1_000, "curate", "doubles"))
+        self.nearest = NearestReal(self.data, RandomFeatures(self.data.shape))
+        held = self.nearest(self.data, most_rows(val, 1_000, "nearest", "val"))
+        self.copy_limit = threshold(held.ratio)
+        self.far = UNREAL * float(held.distance.max()) if len(held.distance) >= 20 else float("inf")
+        where = (
+            f"from {len(val)} held-out real samples"
+            if len(val) >= 50
+            else "the default, for want of held-out samples"
+        )
+        self.rules += [
+            "copy: one training sample explains it so much better than any other that the ratio of distances is below "
+            f"{self.copy_limit:.2f} ({where}).{self.nearest.note}",
+            f"unreal: further from every training sample than {UNREAL:g} times the furthest held-out real one"
+            if self.far < float("inf")
+            else "unreal: not looked at (it needs twenty held-out samples)",
+            "double: nearly equal to an earlier synthetic sample that stays",
+        ]
 
     def look(self, fakes: Dataset, kept: Dataset) -> tuple[list[int], list[dict[str, Any]]]:
         """(rows to keep, a row of reasons for each of the others). Scores are noted in each sample's info."""
         rows = np.arange(len(fakes))
-        near, held, train = nearest_real(self.data, fakes, rows, self.network)
-        limit = threshold(held.ratio)
+        near, train, limit, far = self.nearest(fakes, rows), self.nearest.train, self.copy_limit, self.far
         reasons: dict[int, tuple[str, str]] = {}
         for i in torch.nonzero(copies(near.ratio, limit))[:, 0].tolist():
             reasons[i] = (
                 "copy",
                 f"{near.ratio[i]:.2f} times as near to one training sample as to the next (limit {limit:.2f})",
             )
-        far = UNREAL * float(held.distance.max()) if len(held.distance) >= 20 else float("inf")
+        if not self.copies_at_first:
+            self.copies_at_first = {"looked_at": len(rows), "copies": len(reasons)}
         for i in torch.nonzero(near.distance > far)[:, 0].tolist():
             reasons.setdefault(
                 i,
                 ("unreal", f"{near.distance[i]:.3f} away from the nearest training sample (limit {far:.3f})"),
             )
         self._labels(fakes, rows, reasons)
-        before = torch.cat([kept.x(np.arange(len(kept))), fakes.x(rows)]) if len(kept) else fakes.x(rows)
-        for i in torch.nonzero(doubles(before, real=self.real))[:, 0].tolist():
-            if i >= len(kept):
-                reasons.setdefault(i - len(kept), ("double", "nearly equal to an earlier synthetic sample"))
-        if len(self.rules) == 1:
-            self.rules += [
-                f"copy: one training sample explains it so much better than any other that the ratio of distances is below "
-                f"{limit:.2f}; {len(held.ratio)} held-out real samples set the limit",
-                f"unreal: further from every training sample than {UNREAL:g} times the furthest held-out real one",
-                "double: nearly equal to an earlier synthetic sample",
-            ]
+        # Only against those that stay: a sample must not go because of one that goes itself.
+        staying = np.array([i for i in rows.tolist() if i not in reasons], np.int64)
+        if len(staying):
+            x = fakes.x(staying)
+            before = torch.cat([kept.x(np.arange(len(kept))), x]) if len(kept) else x
+            for i in torch.nonzero(doubles(before, real=self.real))[:, 0].tolist():
+                if i >= len(kept):
+                    reasons[int(staying[i - len(kept)])] = (
+                        "double",
+                        "nearly equal to an earlier synthetic sample",
+                    )
         out = []
         for i in rows.tolist():
             info = fakes.table["info"][i]

@@ -10,7 +10,7 @@ from .curate import curate
 from .evaluate import evaluate
 from .fit import fit
 from .read import describe, read
-from .sample import sample
+from .sample import check_want, sample
 from .types import Evaluation
 from .write import write
 
@@ -56,6 +56,7 @@ def enlarge(
     run = Path(run) if run is not None else out.with_name(out.name + "-run")
     files.refuse_overlap(out, Path(place), run)
     files.refuse_used(out, overwrite=overwrite)
+    check_want(want)
     data = read(place, size=size, label_column=label_column, on_bad=on_bad, seed=seed)
     log.info("%s", "\n".join(describe(data)))
     snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, resume=resume, overwrite=overwrite)

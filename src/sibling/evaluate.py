@@ -18,8 +18,8 @@ import torch
 from . import files
 from .dataset import Dataset
 from .device import cores, generator, numpy_generator, threads
-from .errors import BadInput, UsageError
-from .judge import Numbers, fetcher, most_rows, nearest_real, recogniser_of, steps_for
+from .errors import UsageError
+from .judge import NearestReal, Numbers, fetcher, most_rows, recogniser_of, steps_for, synthetic_of
 from .metrics import METRICS
 from .metrics.agreement import agreement
 from .metrics.features import RandomFeatures, in_batches
@@ -37,7 +37,7 @@ __all__ = ["evaluate"]
 
 log = logging.getLogger("sibling")
 
-STRENGTHS = (0.25, 0.5, 1.0)
+STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 MOST_SCORED = 2_000  # samples a side for the distances
 MOST_CLASSES_SHOWN = 40
 
@@ -70,11 +70,10 @@ def evaluate(
     snapshot = against if isinstance(against, Snapshot) else Snapshot(against)
     data = snapshot.data
     if not isinstance(fake, Dataset):
+        files.refuse_overlap(Path(out) if out is not None else snapshot.folder, Path(fake))
         fake = read(fake, like=data)
-    fake = fake.subset(fake.rows(origin="synthetic"))
-    if len(fake) == 0:
-        raise BadInput("There are no synthetic samples to evaluate (their origin must be 'synthetic').")
-    notes: list[str] = []
+    fake = synthetic_of(fake, snapshot)
+    notes = _curation_notes(snapshot)
     test = data.rows("test", "real")
     log.info(
         "  power        with %d real test samples a lift below about %.1f points cannot be seen",
@@ -98,16 +97,30 @@ def evaluate(
 # ---- copies ---------------------------------------------------------------------------------------
 
 
+def _curation_notes(snapshot: Snapshot) -> list[str]:
+    """After curation no copy is left by construction: how many there were belongs beside the score."""
+    if not (snapshot.folder / "curation.json").exists():
+        return []
+    first = files.read_json(snapshot.folder / "curation.json").get("copies_at_first") or {}
+    if not first.get("looked_at"):
+        return []
+    share = first["copies"] / first["looked_at"]
+    return [f"Before curation {share:.1%} of {first['looked_at']:,} samples were copies; those were dropped."]
+
+
 def _copies(
     data: Dataset, fake: Dataset, network: RandomFeatures, seed: int
 ) -> tuple[dict[str, Any], list[Score]]:
     rows = most_rows(np.arange(len(fake)), MOST_SCORED, seed, "copies")
-    near, held, train = nearest_real(data, fake, rows, network)
-    limit = threshold(held.ratio)
-    found, expected = copy_share(near.ratio, limit), copy_share(held.ratio, limit)
+    nearest = NearestReal(data, network)
+    near, train = nearest(fake, rows), nearest.train
+    # The val part sets the limit, so the floor is counted on the test part.
+    limit = threshold(nearest(data, most_rows(data.rows("val", "real"), 1_000, "nearest", "val")).ratio)
+    fresh = nearest(data, most_rows(data.rows("test", "real"), 1_000, "nearest", "test"))
+    found, expected = copy_share(near.ratio, limit), copy_share(fresh.ratio, limit)
     meaning = (
         f"Share of the synthetic samples that one training sample explains far better than any other (ratio of distances "
-        f"below {limit:.2f}); held-out real samples give the floor. A high share means copies, not siblings."
+        f"below {limit:.2f}); real test samples give the floor. A high share means copies, not siblings.{nearest.note}"
     )
     share = Score(
         "copy_share", found.value, found.low, found.high, "min", expected.value, "pixels, aligned",
@@ -164,6 +177,7 @@ def _fidelity(
             for source, rows in ((data, unseen), (data, test), (fake, chosen))
         ]
         reference, real, made = project(raw[0], raw[1], raw[2])
+        reference = reference[: len(made)]  # most distances depend on how many samples they see
         rng = generator(seed, "score", space)
         for name in names(METRICS, "sibling.metrics"):
             metric = lookup(METRICS, "sibling.metrics", name)()
@@ -177,7 +191,7 @@ def _fidelity(
 
 
 def _like_the_test_part(data: Dataset, fake: Dataset, test: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Fakes with the class shares of the test part: a set that was balanced on purpose is not punished for it."""
+    """Fakes with the class shares of the test part, as far as each class has as many."""
     names_fake = np.asarray(fake.classes(np.arange(len(fake))))
     names_test = np.asarray(data.classes(test))
     rng = numpy_generator(seed, "fakes")
@@ -228,7 +242,10 @@ def _lift(
     steps = steps or steps_for(len(train))
     augment = data.modality.augment
     real = (fetcher(data, train), numbers(data, train))
-    common = {"shape": data.shape, "classes": len(numbers.names), "steps": steps, "augment": augment}
+    common = {
+        "shape": data.shape, "classes": len(numbers.names), "steps": steps, "augment": augment,
+        "batch": int(np.clip(len(train), 8, 128)),
+    }  # fmt: skip
     strength = _best_strength(data, train, val, common, seed, notes)
     everything = np.arange(len(fake))
     arms = arms_of(
@@ -251,13 +268,19 @@ def _lift(
         for done, ((arm, _), predicted) in enumerate(zip(jobs, run(calls), strict=True), 1):
             results[arm.name].append(predicted)
             display.update(done, arm.name)
-    return verdict(
+    answer = verdict(
         {name: np.stack(runs) for name, runs in results.items()},
         y,
         steps=steps,
         meanings={arm.name: arm.meaning for arm in arms},
         rng=numpy_generator(seed, "verdict"),
+        groups=np.array([data.table["group"][i] for i in test]),
     )
+    if answer.arms["shuffled labels"]["mean"] >= answer.arms["real + classic"]["mean"]:
+        notes.append(
+            "The control with shuffled labels did not lose: this recogniser hardly learns from the added samples."
+        )
+    return answer
 
 
 def _say_cost(arms: list[Arm], common: dict[str, Any], seeds: int, seed: int) -> None:

@@ -11,13 +11,23 @@ import torch
 
 from .dataset import Dataset
 from .device import numpy_generator, seed_of
-from .errors import BadInput
+from .errors import BadInput, UsageError
 from .metrics.features import RandomFeatures, in_batches
 from .metrics.memorisation import Nearest, nearest
 from .metrics.recogniser import Pool, Recogniser, train_recogniser
 from .registry import suggest
+from .snapshot import Snapshot
 
-__all__ = ["Numbers", "fetcher", "most_rows", "nearest_real", "random_features", "recogniser_of", "steps_for"]
+__all__ = [
+    "NearestReal",
+    "Numbers",
+    "fetcher",
+    "most_rows",
+    "random_features",
+    "recogniser_of",
+    "steps_for",
+    "synthetic_of",
+]
 
 MOST_TRAIN = 20_000  # training samples that a fake is compared with, unless fewer
 CLASSIC_STRENGTH = 0.5
@@ -64,6 +74,7 @@ def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Reco
         shape=data.shape,
         classes=len(numbers.names),
         steps=steps_for(len(rows)),
+        batch=int(np.clip(len(rows), 8, 128)),
         seed=seed_of(seed, what),
         augment=data.modality.augment,
         strength=CLASSIC_STRENGTH,
@@ -82,28 +93,50 @@ def most_rows(rows: np.ndarray, most: int, *path: int | str) -> np.ndarray:
     return np.sort(numpy_generator(*path).permutation(rows)[:most])
 
 
-def nearest_real(
-    data: Dataset, fakes: Dataset, rows: np.ndarray, network: RandomFeatures
-) -> tuple[Nearest, Nearest, np.ndarray]:
-    """The nearest training sample of each of these fakes, the same for held-out real ones, and the train rows.
+class NearestReal:
+    """Looks up the nearest training sample; what does not change between two looks is computed once.
 
-    The held-out ones are of the val part: the test part stays unseen by whatever drops samples.
+    At most 20,000 training samples, drawn at random, are compared with: `note` says so where it matters.
     """
-    train = most_rows(data.rows("train", "real"), MOST_TRAIN, "nearest", "train")
-    held = most_rows(data.rows("val", "real"), 1_000, "nearest", "val")
-    groups = torch.tensor([data.table["group"][i] for i in train])
-    x = data.x(train)
-    features = random_features(data, train, network)
-    flips = bool(getattr(data.modality, "flips", ())) or len(data.shape) == 3
 
-    def look(source: Dataset, chosen: np.ndarray) -> Nearest:
+    def __init__(self, data: Dataset, network: RandomFeatures) -> None:
+        self.network = network
+        everything = data.rows("train", "real")
+        self.train = most_rows(everything, MOST_TRAIN, "nearest", "train")
+        self.groups = torch.tensor([data.table["group"][i] for i in self.train])
+        self.x = data.x(self.train)
+        self.features = random_features(data, self.train, network)
+        self.note = ""
+        if len(self.train) < len(everything):
+            self.note = f" Compared with {len(self.train):,} of {len(everything):,} training samples."
+
+    def __call__(self, source: Dataset, rows: np.ndarray) -> Nearest:
+        """The nearest training sample of each of these rows; `index` counts within `train`."""
         return nearest(
-            train=x,
-            fake=source.x(chosen),
-            groups=groups,
-            train_features=features,
-            fake_features=random_features(source, chosen, network),
-            flips=flips,
+            train=self.x,
+            fake=source.x(rows),
+            groups=self.groups,
+            train_features=self.features,
+            fake_features=random_features(source, rows, self.network),
         )
 
-    return look(fakes, rows), look(data, held), train
+
+def synthetic_of(fake: Dataset, snapshot: Snapshot) -> Dataset:
+    """The synthetic samples of a data set, which must come from this run.
+
+    Samples of another run may come from a generator that has seen this run's test part.
+    Raises BadInput, UsageError.
+    """
+    rows = fake.rows(origin="synthetic")
+    if len(rows) == 0:
+        raise BadInput("There are no synthetic samples (their origin must be 'synthetic').")
+    strangers = {info.get("snapshot") for info in (fake.table["info"][i] for i in rows)} - {
+        snapshot.name,
+        None,
+    }
+    if strangers:
+        raise UsageError(
+            f"These samples come from the snapshot {sorted(strangers)[0]}, not from {snapshot.name} in {snapshot.folder}: "
+            "that one may have learned from this run's test part. Name the run that they come from."
+        )
+    return fake if len(rows) == len(fake) else fake.subset(rows)

@@ -32,7 +32,7 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
     derived: list[dict[str, str]] = []
     # 1. Arguments of the model that follow from the data; what the user names wins.
     given = dict(asked["arguments"])
-    if asked["keep"] == "decoder":
+    if asked["keep"] == "decoder" and "keep_encoder" in make_model(name, {}).arguments():
         given["keep_encoder"] = False
     chosen = dict(given)
     probe = make_model(name, given)
@@ -50,17 +50,28 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
     # 3. Minutes: more data is worth more time, up to ten minutes.
     if steps is None and minutes is None:
         minutes = float(np.clip(0.5 + n * math.prod(data.shape[1:]) / 784 / 2_000, 0.5, 10))
-        derived.append(_why("minutes", f"{minutes:.1f}", "half a minute and what the amount of data asks for, at most 10"))
+        derived.append(
+            _why(
+                "minutes", f"{minutes:.1f}", "half a minute and what the amount of data asks for, at most 10"
+            )
+        )
     # 4. Steps: what fits into the minutes on this machine, measured now.
     plan: dict[str, Any] = {"model": name, "arguments": chosen, "asked": asked, "batch": batch, "seed": seed}
+    if not type(probe).generating:
+        steps = 1  # nothing is learned step by step
     if steps is None:
         seconds = _seconds_a_step(data, rows, plan)
-        # A thirtieth for validation and the prior; never more than 3,000 passes over the data.
+        # A share for validation and the prior; never more than 3,000 passes over the data.
         steps = int(np.clip(minutes * 60 * 0.94 / seconds, 20, max(200, 3_000 * n / batch)))
-        derived.append(_why("steps", f"{steps:,}", f"{minutes:g} minutes at {batch / seconds:,.0f} samples/s, measured now"))
-    if not type(probe).generating and not probe.networks:
-        steps = 1
-    derived.append(_why("threads", torch.get_num_threads(), "the fastest in a short measurement"))
+        derived.append(
+            _why(
+                "steps",
+                f"{steps:,}",
+                f"{minutes:g} minutes at {batch / seconds:,.0f} samples/s, measured now",
+            )
+        )
+    why = "asked for" if asked["threads"] else "the fastest in a short measurement, or OMP_NUM_THREADS"
+    derived.append(_why("threads", torch.get_num_threads(), why))
     notes = _small_data_notes(data, rows)
     for note in notes:
         log.warning("%s", note)
@@ -90,7 +101,9 @@ def _small_data_notes(data: Dataset, rows: np.ndarray) -> list[str]:
             "classes; below about 10 a class no method trained from scratch is known to help."
         )
     if len(counts) == 1 and data.condition.name == "label":
-        notes.append("There is one class: samples can be made, but whether they help a recogniser cannot be measured.")
+        notes.append(
+            "There is one class: samples can be made, but whether they help a recogniser cannot be measured."
+        )
     return notes
 
 

@@ -94,6 +94,12 @@ class _Factor:
     value: float
 
 
+def check_want(want: str | int | dict[str, int] | None) -> None:
+    """Find a misspelt `want` before any work. Raises UsageError."""
+    if isinstance(want, str):
+        _parsed(want.strip())
+
+
 def _parsed(want: str) -> Any:
     """ "balance", an int, a dict, or a factor."""
     if want == "balance":

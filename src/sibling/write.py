@@ -13,6 +13,7 @@ from . import __version__, files
 from .dataset import Dataset, refuse_inside
 from .errors import UsageError
 from .formats import FORMATS
+from .judge import synthetic_of
 from .read import read
 from .registry import lookup
 from .snapshot import Snapshot
@@ -60,8 +61,10 @@ def write(
             files.refuse_overlap(out, Path(place))
     if isinstance(fake, str | Path):
         fake = read(fake, like=snapshot.data if snapshot else None)
+        if snapshot is not None:
+            fake = synthetic_of(fake, snapshot)
     if isinstance(real, str | Path):
-        real = read(real)
+        real = _as_trained(read(real), snapshot)
     sets = [data for data in (real, fake) if data is not None and len(data)]
     if not sets:
         raise UsageError("There is nothing to write: both sets are empty.")
@@ -76,6 +79,19 @@ def write(
     made = sum(row.get("origin") == "synthetic" for row in rows)
     log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - made:,}", f"{made:,}", out)
     return out
+
+
+def _as_trained(real: Dataset, snapshot: Snapshot | None) -> Dataset:
+    """The run's own view of these samples where they are the same: its split is the one that was frozen."""
+    if snapshot is None:
+        return real
+    columns = ("key", "sha256")
+    same = {tuple(row) for row in zip(*(real.table[c] for c in columns), strict=True)} == {
+        tuple(row) for row in zip(*(snapshot.data.table[c] for c in columns), strict=True)
+    }
+    if not same:
+        log.warning("These are not the samples that the run was trained on: their split is their own.")
+    return snapshot.data if same else real
 
 
 def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]:

@@ -178,8 +178,8 @@ def _refine(
     others = distance.scatter(2, best[:, :, None], math.inf)
     d2 = others.amin(dim=2)
     ratio = torch.where(d2 > 0, d1 / d2.clamp(min=1e-12), torch.zeros_like(d1))
-    ratio = torch.where(d1 < IDENTICAL, torch.zeros_like(ratio), ratio)
     ratio = torch.where(torch.isinf(d2), torch.full_like(ratio, math.nan), ratio)
+    ratio = torch.where(d1 < IDENTICAL, torch.zeros_like(ratio), ratio)  # identical is a copy, whatever else is there
     ratio, sharp_or_soft = ratio.min(dim=0)  # whichever of the two comparisons gives the copy away
     row = best.gather(0, sharp_or_soft[None])[0]
     return ratio, distance[0].gather(1, row[:, None])[:, 0], chosen.gather(1, row[:, None])[:, 0]

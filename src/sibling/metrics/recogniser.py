@@ -118,6 +118,7 @@ def train_recogniser(
     pool           samples and labels
     steps          updates; the same number for every arm of a comparison, never epochs: more data at a
                    fixed number of epochs would mean more training
+    batch          samples an update, the same in every arm of a comparison
     seed           of weights, order and augmentation
     augment        classic augmentation, applied with `strength`
     learning_rate  of AdamW at its peak (one cycle)
@@ -129,7 +130,6 @@ def train_recogniser(
     if len(shape) == 3:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
-    batch = min(batch, max(8, len(pool)))
     order = _order(len(pool), steps * batch, seed)
     network.train()
     for step in range(steps):
