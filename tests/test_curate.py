@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def as_fakes(raw: np.ndarray, y: list[str], like: Dataset) -> Dataset:
     n = len(raw)
-    info = [{"seed": 0, "index": i, "snapshot": "planted"} for i in range(n)]
+    info = [{"seed": 0, "index": i} for i in range(n)]
     return synthetic(np.asarray(raw), list(y), [f"planted-{i:03d}" for i in range(n)], info, like)
 
 
@@ -143,7 +144,6 @@ def test_kept_samples_carry_their_scores(own_run: Snapshot) -> None:
     for info in kept.table["info"]:
         assert info["nearest_real"] in data.table["key"]
         assert {"copy_ratio", "label_agreement"} <= info["scores"].keys()
-        assert info["snapshot"] == "planted"
 
 
 def test_nothing_that_judges_has_seen_the_test_part(own_run: Snapshot) -> None:
@@ -177,6 +177,8 @@ def test_classes_that_the_run_does_not_know_are_named(own_run: Snapshot, tmp_pat
     for i, sample in enumerate(raw):
         (tmp_path / "made" / "zebra").mkdir(parents=True, exist_ok=True)
         (tmp_path / "made" / "zebra" / f"{i}.png").write_bytes(own_run.data.modality.encode(sample))
+    rows = [{"file_name": f"zebra/{i}.png", "label": "zebra", "origin": "synthetic"} for i in range(3)]
+    (tmp_path / "made" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(BadInput, match="class 'zebra', which the run does not know"):
         sibling.curate(tmp_path / "made", against=own_run)
 
@@ -186,3 +188,17 @@ def test_nothing_to_curate_is_no_error(own_run: Snapshot) -> None:
     kept = sibling.curate(as_fakes(data.raw[:0], [], data), against=own_run)
     assert len(kept) == 0
     assert files.read_json(own_run.folder / "curation.json")["asked"] == 0
+
+
+def test_samples_of_another_run_are_refused(own_run: Snapshot) -> None:
+    """That run's generator may have learned from this run's test part."""
+    made = sibling.sample(own_run, want=2)
+    assert len(sibling.curate(made, against=own_run, refill=False)) <= len(made)  # its own are welcome
+    made.table["info"][1]["snapshot"] = "somebody else"
+    with pytest.raises(UsageError, match="come from the snapshot somebody else"):
+        sibling.curate(made, against=own_run)
+
+
+def test_real_samples_are_not_curated(own_run: Snapshot) -> None:
+    with pytest.raises(BadInput, match="no synthetic samples"):
+        sibling.curate(own_run.data, against=own_run)

@@ -173,7 +173,7 @@ def test_shuffled_labels_lose_on_easy_data() -> None:
     real, fake, test = side(12), side(200, seed=1), side(80, seed=2)
     arms = arms_of(real=real, fake=fake, strength=0.0, rng=np.random.default_rng(0))
     right = {
-        arm.name: float((run_arm(arm, shape=(1, 8, 8), classes=2, steps=60, seed=0, augment=keep, test=test) == test[1]).mean())
+        arm.name: float((run_arm(arm, shape=(1, 8, 8), classes=2, steps=60, batch=32, seed=0, augment=keep, test=test) == test[1]).mean())
         for arm in arms
         if arm.name in ("real + synthetic", "shuffled labels")
     }  # fmt: skip
@@ -396,6 +396,47 @@ def test_an_arm_is_a_function_of_its_seed() -> None:
     arm = Arm("real", Pool([side(30)]), 0.0, "")
     test = side(20, seed=2)
     a, b = (
-        run_arm(arm, shape=(1, 8, 8), classes=2, steps=3, seed=1, augment=keep, test=test) for _ in range(2)
+        run_arm(arm, shape=(1, 8, 8), classes=2, steps=3, batch=32, seed=1, augment=keep, test=test)
+        for _ in range(2)
     )
     assert np.array_equal(a, b)
+
+
+def test_equal_arms_are_rarely_called_harmful() -> None:
+    """The best of three rivals is picked on the test part: chance alone must not make it a winner."""
+    rng, wrong = np.random.default_rng(5), 0
+    for _ in range(60):
+        y = np.arange(300) % 4
+        spread = rng.normal(0, 0.02, (len(ARMS), 3))
+        runs = {
+            arm: np.where(rng.random((3, 300)) < 0.8 + spread[k][:, None], y, (y + 1) % 4)
+            for k, arm in enumerate(ARMS)
+        }
+        wrong += verdict(runs, y, steps=1, meanings={}, rng=rng, draws=200).answer == "harms"
+    assert wrong <= 6
+
+
+def test_one_seed_cannot_tell() -> None:
+    found = answered({CANDIDATE: 0.95}, seeds=1)
+    assert found.answer == "cannot tell"
+    assert "spread between two trainings" in found.sentence
+
+
+def test_the_placebo_has_the_classes_of_the_fakes() -> None:
+    real, fake = np.array([0] * 90 + [1] * 10), np.array([1] * 50)
+    arms = arms_of(
+        real=(lambda rows: torch.zeros(len(rows), 1, 8, 8), real),
+        fake=(lambda rows: torch.zeros(len(rows), 1, 8, 8), fake),
+        strength=0.0,
+        rng=np.random.default_rng(0),
+    )
+    placebo = next(arm for arm in arms if arm.name == "real + duplicates")
+    assert (placebo.pool.labels[len(real) :] == 1).all()
+
+
+def test_an_evaluation_never_replaces_a_run(own_run: Snapshot) -> None:
+    with pytest.raises(UsageError, match="another kind of result"):
+        sibling.evaluate(
+            sibling.sample(own_run, want=4), against=own_run, seeds=1, steps=5, out=own_run.folder
+        )
+    assert (own_run.folder / "model.safetensors").exists()

@@ -140,13 +140,17 @@ def test_a_group_larger_than_the_candidates(mnist: tuple[Tensor, Tensor, Tensor]
 def test_one_group_gives_nan_and_nan_is_no_copy(mnist: tuple[Tensor, Tensor, Tensor]) -> None:
     train = mnist[0]
     for found in (
-        nearest(train=train[:1], fake=train[:3]),
-        nearest(train=train[:5], fake=train[:3], groups=torch.zeros(5, dtype=torch.long)),
+        nearest(train=train[:1], fake=train[5:8]),
+        nearest(train=train[:5], fake=train[5:8], groups=torch.zeros(5, dtype=torch.long)),
     ):
         assert found.ratio.isnan().all()
         assert not copies(found.ratio, 0.5).any()
         assert copy_share(found.ratio, 0.5).total == 0
         assert math.isnan(copy_share(found.ratio, 0.5).value)
+
+
+def test_an_identical_sample_is_a_copy_even_of_a_single_group(mnist: tuple[Tensor, Tensor, Tensor]) -> None:
+    assert (nearest(train=mnist[0][:1], fake=mnist[0][:1]).ratio == 0).all()
 
 
 def test_identical_samples_are_copies_even_of_duplicates(mnist: tuple[Tensor, Tensor, Tensor]) -> None:

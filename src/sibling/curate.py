@@ -61,7 +61,7 @@ def curate(
         files.refuse_overlap(Path(out), place)
         files.refuse_used(Path(out), overwrite=overwrite)
         fake = read(place, like=snapshot.data)
-    fake = synthetic_of(fake, snapshot)
+    fake = synthetic_of(fake, snapshot) if len(fake) else fake
     judge = _Judge(snapshot, seed)
     wanted = Counter(fake.classes(np.arange(len(fake))))
     kept, dropped, round_number = fake.subset([]), [], 0

@@ -20,7 +20,7 @@ from .registry import suggest
 from .snapshot import Snapshot
 from .write import write
 
-__all__ = ["draw", "resolve_want", "sample"]
+__all__ = ["check_want", "draw", "resolve_want", "sample"]
 
 log = logging.getLogger("sibling")
 
