@@ -42,7 +42,8 @@ def enlarge(
         out: the larger data set to write: real and synthetic samples, each with its origin.
         model: "vae", or "bootstrap", the baseline.
         minutes: training time of the model; None = derived from the amount of data, at most 10.
-        want: how many synthetic samples: 500 (a class), "x5", "balance" or {"cat": 500}; None = "x5".
+        want: how many synthetic samples: 500 (a class), "x5", "balance" or {"cat": 500}; None = "x5", at
+            most 10,000 in all.
         seed: of everything.
         size: the longer edge of the working size in pixels; None = the data's own, at most 64.
         label_column: the column of the metadata file that is y; None = found by name.
