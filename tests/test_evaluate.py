@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -442,3 +447,31 @@ def test_an_evaluation_never_replaces_a_run(own_run: Snapshot) -> None:
             sibling.sample(own_run, want=4), against=own_run, seeds=1, steps=5, out=own_run.folder
         )
     assert (own_run.folder / "model.safetensors").exists()
+
+
+def test_a_signal_ends_the_recognisers_and_is_no_abort(own_run: Snapshot, tmp_path: Path) -> None:
+    """Threads that still train while the interpreter leaves abort the process: they are asked to end first."""
+    made = tmp_path / "made"
+    sibling.sample(own_run, want=40, out=made)
+    command = [sys.executable, "-m", "sibling", "evaluate", str(made), "--against", str(own_run.folder)]
+    command += ["--steps", "100000", "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "arms x" in line:  # the estimate is the last line before the recognisers
+                break
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == 143, rest
+    assert "sibling: Stopped" in rest
+    assert not (tmp_path / "out").exists()
+
+
+def test_five_pictures_are_evaluated_without_a_fault(tmp_path: Path) -> None:
+    raw, y = blobs(5)
+    data = dataset(raw, y)
+    run = sibling.fit(data, out=tmp_path / "run", steps=4, arguments=TINY, tensorboard=False)
+    kept = sibling.curate(sibling.sample(run, want=3), against=run)
+    found = sibling.evaluate(kept, against=run, seeds=1, steps=5)
+    assert found.verdict.answer == "cannot tell"

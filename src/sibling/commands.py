@@ -94,9 +94,12 @@ def _after_read(data: Any, arguments: dict[str, Any]) -> None:
 
 
 def _after_evaluate(evaluation: Any, arguments: dict[str, Any]) -> None:
+    print(f"{'score':<18} {'value':>9}  95 % interval, floor (real against real), better is, space")
     for score in evaluation.scores:
         interval = f"[{score.low:.4f}, {score.high:.4f}]"
-        print(f"{score.name:<18} {score.value:>9.4f}  {interval}  floor {score.floor:.4f}  {score.space}")
+        print(
+            f"{score.name:<18} {score.value:>9.4f}  {interval}  floor {score.floor:.4f}  {score.goal}  {score.space}"
+        )
     for name, arm in evaluation.verdict.arms.items():
         print(f"{name:<18} {arm['mean']:>9.1%}  worst class {arm['worst_class']:.1%}")
     for note in evaluation.notes:
@@ -107,7 +110,9 @@ def _after_evaluate(evaluation: Any, arguments: dict[str, Any]) -> None:
 def _after_verify(wrong: list[str], arguments: dict[str, Any]) -> int:
     for sentence in wrong:
         print(printable(sentence))
-    print(f"{arguments['folder']}: " + ("sound" if not wrong else f"{len(wrong)} faults"))
+    print(
+        f"{arguments['folder']}: " + ("sound" if not wrong else f"{len(wrong)} fault{'s' * (len(wrong) > 1)}")
+    )
     return errors.BadInput.exit_code if wrong else 0
 
 

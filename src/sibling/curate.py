@@ -44,7 +44,8 @@ def curate(
 
     Args:
         fake: synthetic samples: a Dataset, or a folder that `sample` wrote.
-        against: the run folder that they come from; every limit is set by its held-out real samples.
+        against: the run folder that they come from; its held-out real samples set the limits, where there
+            are enough of them.
         refill: draw new samples in place of the dropped ones.
         rounds: at most so many times; the count may stay below what was asked for, which is said.
         seed: of the recogniser; samples are drawn anew with their own seed, at later indices.
@@ -81,7 +82,9 @@ def curate(
     if len(kept) == 0:
         counts = ", ".join(f"{n} {reason}" for reason, n in Counter(row["reason"] for row in dropped).items())
         log.warning("All samples were dropped (%s): this model makes nothing that can be used.", counts)
+    have = Counter(kept.classes(np.arange(len(kept))))
     summary = {
+        "short": [f"{name} {have[name]} of {n}" for name, n in wanted.items() if have[name] < n],
         "asked": len(fake),
         "copies_at_first": judge.copies_at_first,
         "kept": len(kept),
@@ -105,9 +108,9 @@ def _say(summary: dict[str, Any]) -> None:
     )
     if summary["kept"] < summary["asked"]:
         log.warning(
-            "%d samples are missing: after %d rounds too many are still dropped (see curation.jsonl in the run folder).",
-            summary["asked"] - summary["kept"],
+            "Fewer than asked for after %d rounds: %s. Why each was dropped is in curation.jsonl in the run folder.",
             summary["rounds"],
+            ", ".join(summary["short"]),
         )
 
 

@@ -30,6 +30,7 @@ from .metrics.score import project, score
 from .progress import Display
 from .read import read
 from .registry import lookup, names
+from .signals import stopping
 from .snapshot import Snapshot
 from .types import Evaluation, Score, Verdict
 
@@ -75,11 +76,13 @@ def evaluate(
     fake = synthetic_of(fake, snapshot)
     notes = _curation_notes(snapshot)
     test = data.rows("test", "real")
-    log.info(
-        "  power        with %d real test samples a lift below about %.1f points cannot be seen",
-        len(test),
-        power(len(test)),
-    )
+    if len(test) >= LEAST_TEST:
+        smallest = power(len(test))
+        log.info(
+            "  power        with %d real test samples a lift below about %.1f points cannot be seen",
+            len(test),
+            smallest,
+        )
     network = RandomFeatures(data.shape)
     pictures, copy_scores = _copies(data, fake, network, seed)
     scores = copy_scores + _fidelity(data, fake, network, seed, notes)
@@ -101,11 +104,12 @@ def _curation_notes(snapshot: Snapshot) -> list[str]:
     """After curation no copy is left by construction: how many there were belongs beside the score."""
     if not (snapshot.folder / "curation.json").exists():
         return []
-    first = files.read_json(snapshot.folder / "curation.json").get("copies_at_first") or {}
-    if not first.get("looked_at"):
-        return []
-    share = first["copies"] / first["looked_at"]
-    return [f"Before curation {share:.1%} of {first['looked_at']:,} samples were copies; those were dropped."]
+    summary = files.read_json(snapshot.folder / "curation.json")
+    notes = [f"Curation left fewer than asked for: {short}." for short in summary.get("short") or []]
+    first = summary.get("copies_at_first") or {}
+    if first.get("looked_at"):
+        notes.append(f"Before curation {first['copies']} of {first['looked_at']:,} samples were copies.")
+    return notes
 
 
 def _copies(
@@ -260,10 +264,11 @@ def _lift(
     # One thread a recogniser and a recogniser a core: small networks do not gain from a second thread.
     workers = min(cores(), len(jobs))
     results: dict[str, list[np.ndarray]] = {arm.name: [] for arm in arms}
-    with Display("lift", len(jobs)) as display, threads(1):
+    with stopping("the recognisers") as stop, Display("lift", len(jobs)) as display, threads(1):
         run = joblib.Parallel(n_jobs=workers, backend="threading", return_as="generator")
         calls = (
-            joblib.delayed(_one)(arm, number, seed, common, (fetcher(data, test), y)) for arm, number in jobs
+            joblib.delayed(_one)(arm, number, seed, {**common, "stop": stop}, (fetcher(data, test), y))
+            for arm, number in jobs
         )
         for done, ((arm, _), predicted) in enumerate(zip(jobs, run(calls), strict=True), 1):
             results[arm.name].append(predicted)

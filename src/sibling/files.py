@@ -446,7 +446,9 @@ def new_folder(
     """
     refuse_used(out, overwrite=overwrite)
     if (out / MANIFEST).exists() and (there := read_json(out / MANIFEST).get("kind")) != kind:
-        raise UsageError(f"{out} holds another kind of result ({there}, not {kind}) and is not replaced. Choose another place.")
+        raise UsageError(
+            f"{out} holds another kind of result ({there}, not {kind}) and is not replaced. Choose another place."
+        )
     out = out.absolute()
     with _named_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,6 +22,7 @@ from .plan import batch_at, make_plan
 from .preview import grid
 from .progress import Display
 from .read import read, require_real
+from .signals import stopping
 from .snapshot import FORMAT, Snapshot, equip, make_model, save_tensors
 from .types import Batch, Model
 
@@ -184,7 +182,7 @@ def _train(data: Dataset, rows: np.ndarray, out: Path, plan: dict[str, Any]) -> 
     saved = time.monotonic()
     writer = _tensorboard(out) if plan.get("tensorboard", True) else None
     every = max(1, min(steps // VALIDATIONS, 500)) if steps >= VALIDATIONS else steps
-    with _signals() as stop, Display("fit", steps) as display:
+    with stopping("after this step") as stop, Display("fit", steps) as display:
         while step < steps and not _is_over(state):
             losses = model.step(batch_at(data, rows, step, plan, steps))
             for name, average in averages.items():
@@ -405,28 +403,6 @@ def _refuse_changes(out: Path, asked: dict[str, Any], given: Dataset, stored: Da
                 f"The run {out} was started with {name} {then!r}, now it is {now!r}. "
                 "Leave it as it was, or start a new run."
             )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM: the first asks for a stop after this step, the second stops at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        log.warning("Stopping after this step; once more to stop at once.")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tensorboard(out: Path) -> Any:

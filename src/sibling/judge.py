@@ -112,6 +112,8 @@ class NearestReal:
 
     def __call__(self, source: Dataset, rows: np.ndarray) -> Nearest:
         """The nearest training sample of each of these rows; `index` counts within `train`."""
+        if len(rows) == 0:
+            return Nearest(torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.long))
         return nearest(
             train=self.x,
             fake=source.x(rows),

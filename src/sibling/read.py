@@ -214,6 +214,8 @@ def describe(data: Dataset) -> list[str]:
     """What was found and chosen, as lines for a person."""
     found = data.found
     lines = [f"{found.get('source', 'data')}: {len(data):,} samples ({found.get('format', 'store')})"]
+    if set(origins := found.get("origin", {})) - {"real"}:
+        lines.append("  origin      " + ", ".join(f"{n:,} {name}" for name, n in origins.items()))
     counts: dict[str, int] = found.get("counts", {})
     shown = ", ".join(f"{name} {n:,}" for name, n in list(counts.items())[:12])
     lines.append(f"  classes     {len(counts)}: {shown}{' ...' if len(counts) > 12 else ''}")

@@ -65,7 +65,7 @@ def arms_of(
             "real + classic",
             Pool([real]),
             strength,
-            "with classic augmentation, its strength chosen on the val part",
+            "with classic augmentation; how its strength was found is in the notes",
         ),
         Arm(
             "real + synthetic",
@@ -109,6 +109,7 @@ def run_arm(
     seed: int,
     augment: Augment,
     test: tuple[Fetch, np.ndarray],
+    stop: Sequence[int] = (),
 ) -> np.ndarray:
     """Train once and return which class was predicted for each test sample (n_test,)."""
     network = train_recogniser(
@@ -120,6 +121,7 @@ def run_arm(
         seed=seed_of(seed, arm.name),
         augment=augment if arm.strength > 0 else None,
         strength=arm.strength,
+        stop=stop,
     )
     fetch, y = test
     predicted: np.ndarray = network.probabilities(fetch, len(y)).argmax(1).numpy()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..device import autocast, best, generator, numpy_generator, seeded
+from ..errors import Stopped
 from ..nets import unfold
 
 __all__ = ["Pool", "Recogniser", "train_recogniser"]
@@ -112,6 +113,7 @@ def train_recogniser(
     strength: float = 0.0,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.02,
+    stop: Sequence[int] = (),
 ) -> Recogniser:
     """Train a recogniser for a number of optimiser steps.
 
@@ -123,6 +125,7 @@ def train_recogniser(
     augment        classic augmentation, applied with `strength`
     learning_rate  of AdamW at its peak (one cycle)
     weight_decay   of AdamW
+    stop           looked at between steps: a signal number in it ends the training with Stopped
     """
     device = best()
     with seeded(seed, "recogniser"):
@@ -133,6 +136,8 @@ def train_recogniser(
     order = _order(len(pool), steps * batch, seed)
     network.train()
     for step in range(steps):
+        if stop:
+            raise Stopped("Stopped while training a recogniser; nothing of this stage was written.", stop[0])
         warm = min(1.0, (step + 1) / (0.1 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * warm
