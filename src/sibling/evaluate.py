@@ -246,35 +246,26 @@ def _lift(
     steps = steps or steps_for(len(train))
     augment = data.modality.augment
     real = (fetcher(data, train), numbers(data, train))
-    common = {
+    common: dict[str, Any] = {
         "shape": data.shape, "classes": len(numbers.names), "steps": steps, "augment": augment,
         "batch": int(np.clip(len(train), 8, 128)),
     }  # fmt: skip
-    strength = _best_strength(data, train, val, common, seed, notes)
     everything = np.arange(len(fake))
-    arms = arms_of(
-        real=real,
-        fake=(fetcher(fake, everything), numbers(fake, everything)),
-        strength=strength,
-        rng=numpy_generator(seed, "arms"),
-    )
     y = numbers(data, test)
-    _say_cost(arms, common, seeds, seed)
-    jobs = [(arm, run) for run in range(seeds) for arm in arms]
-    # One thread a recogniser and a recogniser a core: small networks do not gain from a second thread.
-    workers = min(cores(), len(jobs))
-    results: dict[str, list[np.ndarray]] = {arm.name: [] for arm in arms}
-    with stopping("the recognisers") as stop, Display("lift", len(jobs)) as display, threads(1):
-        run = joblib.Parallel(n_jobs=workers, backend="threading", return_as="generator")
-        calls = (
-            joblib.delayed(_one)(arm, number, seed, {**common, "stop": stop}, (fetcher(data, test), y))
-            for arm, number in jobs
+    with stopping("the recognisers") as stop:
+        common["stop"] = stop
+        workers = min(cores(), 6 * seeds)
+        _say_cost(Pool([real]), common, seeds, workers, seed)
+        strength = _best_strength(data, train, val, common, seed, notes)
+        arms = arms_of(
+            real=real,
+            fake=(fetcher(fake, everything), numbers(fake, everything)),
+            strength=strength,
+            rng=numpy_generator(seed, "arms"),
         )
-        for done, ((arm, _), predicted) in enumerate(zip(jobs, run(calls), strict=True), 1):
-            results[arm.name].append(predicted)
-            display.update(done, arm.name)
+        predicted = _run_arms(arms, common, seeds, workers, seed, (fetcher(data, test), y))
     answer = verdict(
-        {name: np.stack(runs) for name, runs in results.items()},
+        predicted,
         y,
         steps=steps,
         meanings={arm.name: arm.meaning for arm in arms},
@@ -288,18 +279,36 @@ def _lift(
     return answer
 
 
-def _say_cost(arms: list[Arm], common: dict[str, Any], seeds: int, seed: int) -> None:
-    """How long the recognisers will take, from 3 steps of one of them."""
-    start = time.perf_counter()
-    train_recogniser(arms[1].pool, seed=seed, strength=arms[1].strength, **{**common, "steps": 3})
-    seconds = (time.perf_counter() - start) / 3 * common["steps"] * len(arms) * seeds
+def _say_cost(pool: Pool, common: dict[str, Any], seeds: int, workers: int, seed: int) -> None:
+    """How long the recognisers will take, from 5 steps of one of them on one thread."""
+    with threads(1):
+        start = time.perf_counter()
+        train_recogniser(pool, seed=seed, strength=0.5, **{**common, "steps": 5})
+        seconds = (time.perf_counter() - start) / 5 * common["steps"]
+    trainings = len(STRENGTHS) + 6 * seeds / workers
     log.info(
-        "  lift         %d arms x %d seeds x %d steps: about %.1f minutes",
-        len(arms),
+        "  lift         6 arms x %d seeds x %d steps: about %.1f minutes",
         seeds,
         common["steps"],
-        seconds / 60,
+        seconds * trainings / 60,
     )
+
+
+def _run_arms(
+    arms: list[Arm], common: dict[str, Any], seeds: int, workers: int, seed: int, test: Any
+) -> dict[str, np.ndarray]:
+    """arm -> (seeds, n_test) predicted classes. One thread a recogniser and a recogniser a core: small
+    networks do not gain from a second thread.
+    """
+    jobs = [(arm, run) for run in range(seeds) for arm in arms]
+    results: dict[str, list[np.ndarray]] = {arm.name: [] for arm in arms}
+    with Display("lift", len(jobs)) as display, threads(1):
+        run = joblib.Parallel(n_jobs=workers, backend="threading", return_as="generator")
+        calls = (joblib.delayed(_one)(arm, number, seed, common, test) for arm, number in jobs)
+        for done, ((arm, _), predicted) in enumerate(zip(jobs, run(calls), strict=True), 1):
+            results[arm.name].append(predicted)
+            display.update(done, arm.name)
+    return {name: np.stack(runs) for name, runs in results.items()}
 
 
 def _one(arm: Arm, run: int, seed: int, common: dict[str, Any], test: Any) -> np.ndarray:
