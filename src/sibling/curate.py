@@ -79,38 +79,45 @@ def curate(
         draws = {name: range(next_index[name], next_index[name] + n) for name, n in missing.items()}
         next_index.update({name: indices.stop for name, indices in draws.items()})
         candidates = draw(snapshot, draws, _seed_of_samples(fake))
-    if len(kept) == 0:
-        counts = ", ".join(f"{n} {reason}" for reason, n in Counter(row["reason"] for row in dropped).items())
-        log.warning("All samples were dropped (%s): this model makes nothing that can be used.", counts)
-    have = Counter(kept.classes(np.arange(len(kept))))
-    summary = {
-        "short": [f"{name} {have[name]} of {n}" for name, n in wanted.items() if have[name] < n],
-        "asked": len(fake),
-        "copies_at_first": judge.copies_at_first,
-        "kept": len(kept),
-        "rounds": round_number,
-        "dropped": dict(Counter(row["reason"] for row in dropped)),
-        "rules": judge.rules,
-    }
-    files.write_json(snapshot.folder / "curation.json", summary)
-    lines = "".join(files.to_line(row) + "\n" for row in dropped)
-    files.write_bytes(snapshot.folder / "curation.jsonl", lines.encode("utf-8", "surrogateescape"))
-    _say(summary)
+    _record(snapshot, wanted, kept, dropped, round_number, judge)
     if out is not None:
         write(fake=kept, out=out, against=snapshot, overwrite=overwrite)
     return kept
 
 
-def _say(summary: dict[str, Any]) -> None:
-    dropped = ", ".join(f"{n:,} {reason}" for reason, n in summary["dropped"].items()) or "nothing"
-    log.info(
-        "  kept %s of %s asked for; dropped: %s", f"{summary['kept']:,}", f"{summary['asked']:,}", dropped
-    )
-    if summary["kept"] < summary["asked"]:
+def _record(
+    snapshot: Snapshot,
+    wanted: Counter[str],
+    kept: Dataset,
+    dropped: list[dict[str, Any]],
+    rounds: int,
+    judge: _Judge,
+) -> None:
+    """Write curation.json and curation.jsonl in the run folder, and say the outcome."""
+    have = Counter(kept.classes(np.arange(len(kept))))
+    reasons = Counter(row["reason"] for row in dropped)
+    short = [f"{name} {have[name]} of {n}" for name, n in wanted.items() if have[name] < n]
+    summary = {
+        "short": short,
+        "asked": wanted.total(),
+        "copies_at_first": judge.copies_at_first,
+        "kept": len(kept),
+        "rounds": rounds,
+        "dropped": dict(reasons),
+        "rules": judge.rules,
+    }
+    files.write_json(snapshot.folder / "curation.json", summary)
+    lines = "".join(files.to_line(row) + "\n" for row in dropped)
+    files.write_bytes(snapshot.folder / "curation.jsonl", lines.encode("utf-8", "surrogateescape"))
+    counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items()) or "nothing"
+    log.info("  kept %s of %s asked for; dropped: %s", f"{len(kept):,}", f"{wanted.total():,}", counted)
+    if not kept:
+        log.warning("All samples were dropped (%s): this model makes nothing that can be used.", counted)
+    if short:
         log.warning(
             "Fewer than asked for after %d rounds: %s. Why each was dropped is in curation.jsonl in the run folder.",
-            summary["rounds"],
-            ", ".join(summary["short"]),
+            rounds,
+            ", ".join(short),
         )
 
 
@@ -157,7 +164,7 @@ class _Judge:
             self.rules.append("mislabelled: not looked at (it needs two classes and ten held-out samples)")
         self.real = self.data.x(most_rows(train, 1_000, "curate", "doubles"))
         self.nearest = NearestReal(self.data, RandomFeatures(self.data.shape))
-        held = self.nearest(self.data, most_rows(val, 1_000, "nearest", "val"))
+        held = self.nearest.held_out("val")
         self.copy_limit = threshold(held.ratio)
         self.far = UNREAL * float(held.distance.max()) if len(held.distance) >= 20 else float("inf")
         where = (

@@ -19,11 +19,11 @@ from . import files
 from .dataset import Dataset
 from .device import cores, generator, numpy_generator, threads
 from .errors import UsageError
-from .judge import NearestReal, Numbers, fetcher, most_rows, recogniser_of, steps_for, synthetic_of
+from .judge import NearestReal, Numbers, batch_for, fetcher, most_rows, recogniser_of, steps_for, synthetic_of
 from .metrics import METRICS
 from .metrics.agreement import agreement
 from .metrics.features import RandomFeatures, in_batches
-from .metrics.lift import CANDIDATE, LEAST_TEST, Arm, arms_of, power, run_arm, verdict
+from .metrics.lift import ARMS, CANDIDATE, LEAST_TEST, Arm, arms_of, power, run_arm, verdict
 from .metrics.memorisation import copy_share, threshold
 from .metrics.recogniser import Pool, train_recogniser
 from .metrics.score import project, score
@@ -119,8 +119,7 @@ def _copies(
     nearest = NearestReal(data, network)
     near, train = nearest(fake, rows), nearest.train
     # The val part sets the limit, so the floor is counted on the test part.
-    limit = threshold(nearest(data, most_rows(data.rows("val", "real"), 1_000, "nearest", "val")).ratio)
-    fresh = nearest(data, most_rows(data.rows("test", "real"), 1_000, "nearest", "test"))
+    limit, fresh = threshold(nearest.held_out("val").ratio), nearest.held_out("test")
     found, expected = copy_share(near.ratio, limit), copy_share(fresh.ratio, limit)
     meaning = (
         f"Share of the synthetic samples that one training sample explains far better than any other (ratio of distances "
@@ -228,9 +227,9 @@ def _agreement(judge: Any, data: Dataset, fake: Dataset, test: np.ndarray, seed:
 # ---- the lift -------------------------------------------------------------------------------------
 
 
-def _no_verdict(why: str, steps: int = 0) -> Verdict:
+def _no_verdict(why: str) -> Verdict:
     return Verdict(
-        "cannot tell", math.nan, math.nan, math.nan, {}, 0, math.nan, steps, f"Nobody can tell: {why}."
+        "cannot tell", math.nan, math.nan, math.nan, {}, 0, math.nan, 0, f"Nobody can tell: {why}."
     )
 
 
@@ -248,15 +247,16 @@ def _lift(
     real = (fetcher(data, train), numbers(data, train))
     common: dict[str, Any] = {
         "shape": data.shape, "classes": len(numbers.names), "steps": steps, "augment": augment,
-        "batch": int(np.clip(len(train), 8, 128)),
+        "batch": batch_for(len(train)),
     }  # fmt: skip
     everything = np.arange(len(fake))
     y = numbers(data, test)
     with stopping("the recognisers") as stop:
         common["stop"] = stop
-        workers = min(cores(), 6 * seeds)
-        _say_cost(Pool([real]), common, seeds, workers, seed)
-        strength = _best_strength(data, train, val, common, seed, notes)
+        workers = min(cores(), len(ARMS) * seeds)
+        pool = Pool([real])
+        _say_cost(pool, common, seeds, workers, seed)
+        strength = _best_strength(pool, (fetcher(data, val), numbers(data, val)), common, seed, notes)
         arms = arms_of(
             real=real,
             fake=(fetcher(fake, everything), numbers(fake, everything)),
@@ -285,9 +285,10 @@ def _say_cost(pool: Pool, common: dict[str, Any], seeds: int, workers: int, seed
         start = time.perf_counter()
         train_recogniser(pool, seed=seed, strength=0.5, **{**common, "steps": 5})
         seconds = (time.perf_counter() - start) / 5 * common["steps"]
-    trainings = len(STRENGTHS) + 6 * seeds / workers
+    trainings = len(STRENGTHS) + len(ARMS) * seeds / workers
     log.info(
-        "  lift         6 arms x %d seeds x %d steps: about %.1f minutes",
+        "  lift         %d arms x %d seeds x %d steps: about %.1f minutes",
+        len(ARMS),
         seeds,
         common["steps"],
         seconds * trainings / 60,
@@ -315,20 +316,16 @@ def _one(arm: Arm, run: int, seed: int, common: dict[str, Any], test: Any) -> np
     return run_arm(arm, seed=1_000 * seed + run, test=test, **common)
 
 
-def _best_strength(
-    data: Dataset, train: np.ndarray, val: np.ndarray, common: dict[str, Any], seed: int, notes: list[str]
-) -> float:
+def _best_strength(pool: Pool, val: Any, common: dict[str, Any], seed: int, notes: list[str]) -> float:
     """The strength of classic augmentation that is best on the val part: the rival is tuned, too."""
-    if len(val) < LEAST_TEST:
-        notes.append(f"{len(val)} val samples are too few to tune classic augmentation; its strength is 0.5.")
+    fetch, y = val
+    if len(y) < LEAST_TEST:
+        notes.append(f"{len(y)} val samples are too few to tune classic augmentation; its strength is 0.5.")
         return 0.5
-    numbers = Numbers.of(data)
-    y = numbers(data, val)
     accuracy = {}
     for strength in STRENGTHS:
-        pool = Pool([(fetcher(data, train), numbers(data, train))])
         network = train_recogniser(pool, seed=seed, strength=strength, **common)
-        probabilities = network.probabilities(fetcher(data, val), len(val))
+        probabilities = network.probabilities(fetch, len(y))
         accuracy[strength] = float((probabilities.argmax(1).numpy() == y).mean())
     best = max(accuracy, key=lambda strength: accuracy[strength])
     shown = ", ".join(f"{strength:g}: {value:.1%}" for strength, value in accuracy.items())

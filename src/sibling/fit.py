@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 from . import __version__, checkpoint, files
 from .dataset import Dataset, is_store, refuse_inside, save_store
 from .device import autocast, best, choose_threads, environment, generator, numpy_generator
-from .errors import BadInput, NumericalError, Stopped, UsageError
-from .plan import batch_at, make_plan
+from .errors import NumericalError, Stopped, UsageError
+from .plan import batch_at, check_asked, make_plan, read_plan, refuse_changes
 from .preview import grid
 from .progress import Display
 from .read import read, require_real
@@ -84,7 +84,7 @@ def fit(
 
     Raises BadInput, UsageError, ResourceError, NumericalError, Stopped.
     """
-    _check(minutes, steps, batch, keep)
+    check_asked(minutes, steps, batch, keep)
     make_model(model, arguments or {})  # an unknown model or argument is found out before any work
     out = Path(out)
     files.refuse_overlap(out, None if isinstance(data, Dataset) else Path(data))
@@ -101,41 +101,16 @@ def fit(
     require_real(given)
     refuse_inside(out, given)
     if resume and finished:
-        _refuse_changes(out, asked, given, Snapshot(out).data)
+        refuse_changes(out, asked, given, Snapshot(out).data)
         log.info("%s is already complete.", out)
         return Snapshot(out)
     with files.lock(out):
         if not resume:
             files.empty_own(out, _OWN)
         dataset = _store_in(out, given, asked)
-        rows = require_real(dataset)
-        if (out / "plan.json").exists():
-            plan = _read_plan(out)
-            torch.set_num_threads(plan["threads"])
-        else:
-            torch.set_num_threads(threads or choose_threads())
-            plan = make_plan(dataset, rows, asked)
-            plan["tensorboard"] = tensorboard
-            files.write_json(out / "plan.json", plan)
-        for choice in plan["derived"]:
-            log.info("  %-12s %s: %s", choice["name"], choice["value"], choice["why"])
-        _train(dataset, rows, out, plan)
+        plan = _plan_in(out, dataset, asked, tensorboard)
+        _train(dataset, require_real(dataset), out, plan)
     return Snapshot(out)
-
-
-def _check(minutes: float | None, steps: int | None, batch: int | None, keep: str) -> None:
-    if minutes is not None and steps is not None:
-        raise UsageError(
-            "Give minutes or steps, not both: minutes are turned into steps (--minutes, --steps)."
-        )
-    if minutes is not None and not 0 < minutes <= 10_000:
-        raise UsageError(f"minutes is {minutes}; it must be more than 0 and at most 10,000.")
-    if steps is not None and steps < 1:
-        raise UsageError(f"steps is {steps}; at least 1 is needed.")
-    if batch is not None and batch < 1:
-        raise UsageError(f"batch is {batch}; at least 1 is needed.")
-    if keep not in ("all", "decoder"):
-        raise UsageError(f"keep is {keep!r}; known: all, decoder.")
 
 
 def _refuse_room(out: Path, overwrite: bool) -> None:
@@ -153,7 +128,7 @@ def _store_in(out: Path, given: Dataset, asked: dict[str, Any]) -> Dataset:
     folder = out / "data"
     if is_store(folder):
         stored = read(folder)
-        _refuse_changes(out, asked, given, stored)
+        refuse_changes(out, asked, given, stored)
         return stored
     with files.new_folder(folder, kind="store") as staging:
         if given.folder is not None:
@@ -165,6 +140,21 @@ def _store_in(out: Path, given: Dataset, asked: dict[str, Any]) -> Dataset:
             del raw
             save_store(staging, given)
     return read(folder)
+
+
+def _plan_in(out: Path, data: Dataset, asked: dict[str, Any], tensorboard: bool) -> dict[str, Any]:
+    """The plan of the run: the one it was started with, else a new one. Sets the threads that it names."""
+    if (out / "plan.json").exists():
+        plan = read_plan(out)
+        torch.set_num_threads(plan["threads"])
+    else:
+        torch.set_num_threads(asked["threads"] or choose_threads())
+        plan = make_plan(data, require_real(data), asked)
+        plan["tensorboard"] = tensorboard
+        files.write_json(out / "plan.json", plan)
+    for choice in plan["derived"]:
+        log.info("  %-12s %s: %s", choice["name"], choice["value"], choice["why"])
+    return plan
 
 
 # ---- the loop ------------------------------------------------------------------------------------
@@ -366,43 +356,6 @@ def _finish(
     owned += [path.relative_to(out).as_posix() for path in sorted((out / "data").iterdir())]
     files.write_manifest(out, kind="run", only=owned)
     log.info("  %s after %d steps, best at %d", over, step, state.best_step or step)
-
-
-def _read_plan(out: Path) -> dict[str, Any]:
-    """The plan that a run was started with. Raises BadInput when it is damaged."""
-    plan = files.read_json(out / "plan.json")
-    if not isinstance(plan, dict) or not {"asked", "steps", "environment"} <= plan.keys():
-        raise BadInput(f"{out / 'plan.json'} is damaged; start again with --overwrite.")
-    now = environment()
-    for name in ("torch", "device", "cpu_capability"):
-        if plan["environment"].get(name) != now[name]:
-            log.warning(
-                "The run was started with %s %s, now it is %s: its end may differ in the last bits.",
-                name, plan["environment"].get(name), now[name],
-            )  # fmt: skip
-    return plan
-
-
-def _refuse_changes(out: Path, asked: dict[str, Any], given: Dataset, stored: Dataset) -> None:
-    """A resumed run keeps its data and arguments. Raises UsageError that names what differs."""
-    if given.fingerprint() != stored.fingerprint():
-        raise UsageError(
-            f"The data have changed since the run {out} was started: {len(stored)} samples then, {len(given)} now, "
-            "or other contents. Start a new run, or give the old data."
-        )
-    if not (out / "plan.json").exists():
-        return
-    plan = _read_plan(out)
-    before = {**plan, **{name: value for name, value in plan["asked"].items() if value is not None}}
-    changes = {name: (before.get(name), value) for name, value in asked.items() if name != "arguments"}
-    for name, value in asked["arguments"].items():
-        changes[name] = (plan["arguments"].get(name), value)
-    for name, (then, now) in changes.items():
-        if now is not None and now not in (then, plan.get(name)):
-            raise UsageError(
-                f"The run {out} was started with {name} {then!r}, now it is {now!r}. "
-                "Leave it as it was, or start a new run."
-            )
 
 
 def _tensorboard(out: Path) -> Any:

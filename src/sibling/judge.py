@@ -21,6 +21,7 @@ from .snapshot import Snapshot
 __all__ = [
     "NearestReal",
     "Numbers",
+    "batch_for",
     "fetcher",
     "most_rows",
     "random_features",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 MOST_TRAIN = 20_000  # training samples that a fake is compared with, unless fewer
+MOST_HELD = 1_000  # held-out real samples that set a limit or a floor
 CLASSIC_STRENGTH = 0.5
 
 
@@ -66,6 +68,11 @@ def steps_for(n: int) -> int:
     return int(np.clip(30 * n // 128, 200, 800))
 
 
+def batch_for(n: int) -> int:
+    """Samples an update of a recogniser for n real training samples, 8 to 128."""
+    return int(np.clip(n, 8, 128))
+
+
 def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Recogniser:
     """A recogniser trained on these real rows with classic augmentation."""
     numbers = Numbers.of(data)
@@ -74,7 +81,7 @@ def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Reco
         shape=data.shape,
         classes=len(numbers.names),
         steps=steps_for(len(rows)),
-        batch=int(np.clip(len(rows), 8, 128)),
+        batch=batch_for(len(rows)),
         seed=seed_of(seed, what),
         augment=data.modality.augment,
         strength=CLASSIC_STRENGTH,
@@ -100,6 +107,7 @@ class NearestReal:
     """
 
     def __init__(self, data: Dataset, network: RandomFeatures) -> None:
+        self.data = data
         self.network = network
         everything = data.rows("train", "real")
         self.train = most_rows(everything, MOST_TRAIN, "nearest", "train")
@@ -121,6 +129,10 @@ class NearestReal:
             train_features=self.features,
             fake_features=random_features(source, rows, self.network),
         )
+
+    def held_out(self, part: str) -> Nearest:
+        """The same for at most 1,000 real samples of the val or test part: what fresh samples give."""
+        return self(self.data, most_rows(self.data.rows(part, "real"), MOST_HELD, "nearest", part))
 
 
 def synthetic_of(fake: Dataset, snapshot: Snapshot) -> Dataset:

@@ -9,19 +9,39 @@ from __future__ import annotations
 import logging
 import math
 import time
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from . import files
 from .dataset import Dataset
 from .device import environment, generator, numpy_generator
+from .errors import BadInput, UsageError
 from .snapshot import make_model
 from .types import Batch
 
-__all__ = ["batch_at", "make_plan"]
+__all__ = ["batch_at", "check_asked", "make_plan", "read_plan", "refuse_changes"]
 
 log = logging.getLogger("sibling")
+
+
+def check_asked(minutes: float | None, steps: int | None, batch: int | None, keep: str) -> None:
+    """Find out before any work what cannot be meant. Raises UsageError."""
+    if minutes is not None and steps is not None:
+        raise UsageError(
+            "Give minutes or steps, not both: minutes are turned into steps (--minutes, --steps)."
+        )
+    if minutes is not None and not 0 < minutes <= 10_000:
+        raise UsageError(f"minutes is {minutes}; it must be more than 0 and at most 10,000.")
+    if steps is not None and steps < 1:
+        raise UsageError(f"steps is {steps}; at least 1 is needed.")
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch is {batch}; at least 1 is needed.")
+    if keep not in ("all", "decoder"):
+        raise UsageError(f"keep is {keep!r}; known: all, decoder.")
 
 
 def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +140,11 @@ def _seconds_a_step(data: Dataset, rows: np.ndarray, plan: dict[str, Any]) -> fl
     return (time.perf_counter() - start) / max(1, done - 3)
 
 
+@lru_cache(maxsize=2)  # a batch may lie in two epochs; a permutation a step would cost as much as reading it
+def _order(seed: int, epoch: int, n: int) -> np.ndarray:
+    return numpy_generator(seed, "order", epoch).permutation(n)
+
+
 def batch_at(data: Dataset, rows: np.ndarray, step: int, plan: dict[str, Any], steps: int) -> Batch:
     """The batch of a step: a function of (seed, step) alone, so that a resumed run sees the same ones."""
     size, seed = plan["batch"], plan["seed"]
@@ -128,7 +153,7 @@ def batch_at(data: Dataset, rows: np.ndarray, step: int, plan: dict[str, Any], s
     chosen = np.empty(size, np.int64)
     for epoch in range(first // len(rows), (first + size - 1) // len(rows) + 1):
         inside = positions // len(rows) == epoch
-        order = numpy_generator(seed, "order", epoch).permutation(len(rows))
+        order = _order(seed, epoch, len(rows))
         chosen[inside] = rows[order[positions[inside] % len(rows)]]
     chosen.sort()  # the order inside a batch means nothing; a memory map reads forwards
     x = data.x(chosen)
@@ -136,3 +161,40 @@ def batch_at(data: Dataset, rows: np.ndarray, step: int, plan: dict[str, Any], s
     if getattr(data.modality, "flips", ()):
         x = data.modality.augment(x, 0.0, rng)
     return Batch(x, data.cond(chosen), rng, min(1.0, step / steps))
+
+
+def read_plan(out: Path) -> dict[str, Any]:
+    """The plan that a run was started with. Raises BadInput when it is damaged."""
+    plan = files.read_json(out / "plan.json")
+    if not isinstance(plan, dict) or not {"asked", "steps", "environment"} <= plan.keys():
+        raise BadInput(f"{out / 'plan.json'} is damaged; start again with --overwrite.")
+    now = environment()
+    for name in ("torch", "device", "cpu_capability"):
+        if plan["environment"].get(name) != now[name]:
+            log.warning(
+                "The run was started with %s %s, now it is %s: its end may differ in the last bits.",
+                name, plan["environment"].get(name), now[name],
+            )  # fmt: skip
+    return plan
+
+
+def refuse_changes(out: Path, asked: dict[str, Any], given: Dataset, stored: Dataset) -> None:
+    """A resumed run keeps its data and arguments. Raises UsageError that names what differs."""
+    if given.fingerprint() != stored.fingerprint():
+        raise UsageError(
+            f"The data have changed since the run {out} was started: {len(stored)} samples then, {len(given)} now, "
+            "or other contents. Start a new run, or give the old data."
+        )
+    if not (out / "plan.json").exists():
+        return
+    plan = read_plan(out)
+    before = {**plan, **{name: value for name, value in plan["asked"].items() if value is not None}}
+    changes = {name: (before.get(name), value) for name, value in asked.items() if name != "arguments"}
+    for name, value in asked["arguments"].items():
+        changes[name] = (plan["arguments"].get(name), value)
+    for name, (then, now) in changes.items():
+        if now is not None and now not in (then, plan.get(name)):
+            raise UsageError(
+                f"The run {out} was started with {name} {then!r}, now it is {now!r}. "
+                "Leave it as it was, or start a new run."
+            )

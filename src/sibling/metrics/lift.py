@@ -19,11 +19,12 @@ from ..device import seed_of
 from ..types import Verdict
 from .recogniser import Augment, Pool, train_recogniser
 
-__all__ = ["Arm", "arms_of", "power", "run_arm", "verdict"]
+__all__ = ["ARMS", "Arm", "arms_of", "power", "run_arm", "verdict"]
 
 Fetch = Callable[[Any], torch.Tensor]
 RIVALS = ("real", "real + classic", "real + duplicates")
 CANDIDATE = "real + synthetic"
+ARMS = ("real", "real + classic", CANDIDATE, "synthetic only", "real + duplicates", "shuffled labels")
 LEAST_TEST = 20
 
 

@@ -161,14 +161,15 @@ class VAE:
             mean, log_variance = self._posterior(self.networks["encoder"](x, vec, maps))
             z = reparameterise(mean, log_variance, noise) if draw else mean
             output = self.networks["decoder"](z, vec, maps)
-        error = (output.float() - x).square()
-        mse = error.mean()
-        if self.likelihood == "sigma":
-            reconstruction = 0.5 * math.prod(self.shape) * torch.log(mse + 1e-6)
-        else:
-            reconstruction = 0.5 * error.flatten(1).sum(1).mean()
+        reconstruction, mse = self._reconstruction(output.float(), x)
         a_dimension = kl_to_normal(mean, log_variance)  # (Z,)
         return reconstruction, a_dimension.sum(), a_dimension.clamp(min=self.free_bits).sum(), mse.detach()
+
+    def _reconstruction(self, output: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(nats a sample, mean squared error) of a decoded batch under the likelihood."""
+        mse = (output - x).square().mean()
+        size = math.prod(self.shape)
+        return 0.5 * size * (torch.log(mse + 1e-6) if self.likelihood == "sigma" else mse), mse
 
     def _posterior(self, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mean, log_variance = out.float().chunk(2, 1)  # (N, 2Z) -> (N, Z), (N, Z)
@@ -182,11 +183,7 @@ class VAE:
         noise = torch.randn(len(x), self.latent, generator=batch.rng).to(self.device)
         mean, log_variance = self._posterior(self.networks["encoder"](x, vec, maps))
         output = self.networks["decoder"](reparameterise(mean, log_variance, noise), vec, maps)
-        mse = (output - x).square().mean()
-        if self.likelihood == "sigma":
-            reconstruction = 0.5 * math.prod(self.shape) * torch.log(mse + 1e-6)
-        else:
-            reconstruction = 0.5 * math.prod(self.shape) * mse
+        reconstruction, _ = self._reconstruction(output, x)
         return float(reconstruction + kl_to_normal(mean, log_variance).sum()) * len(x), len(x)
 
     # ---- after training ----------------------------------------------------------------------
