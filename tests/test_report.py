@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fake_run import dump, dump_lines, write_run
 from PIL import Image
+from test_game import play
 
 from sibling.errors import BadInput, UsageError
 from sibling.report import report
@@ -296,3 +297,114 @@ def test_refuses(tmp_path: Path) -> None:
     dump(tmp_path / "run.json", {})
     with pytest.raises(UsageError, match="is a folder"):
         report(tmp_path, out=tmp_path)
+
+
+# ---------------------------------------------------------------- a game
+
+
+def _played(run: Path, rows: list[dict[str, Any]], **more: Any) -> Path:
+    write_run(run, ["digit 0", "digit 1"])
+    facts = json.loads((run / "run.json").read_text("utf-8"))
+    dump(run / "run.json", facts | {"model": "gan"} | more)
+    dump_lines(run / "stats.jsonl", [row | {"loss/d": 1.0, "loss/g": 2.0} for row in rows])
+    return run
+
+
+def test_the_game_is_shown(tmp_path: Path) -> None:
+    rows = play()
+    rows[60]["game/rollback"] = 1.0
+    path = report(_played(tmp_path / "run", rows))
+    page = _read(path)
+    for words in (
+        "The game Two networks learned against each other",
+        "✓ Balanced: in the last fifth of the log (steps 3,225 to 4,000)",
+        "The training was rolled back once at step 1,525.",
+        "D(x) 0.62",
+        "\u2212log 4",
+        "Dotted uprights",
+        "is the distance between synthetic and real pictures",
+    ):
+        assert words in page.text, words
+    assert {"href": "#game"} in page.all("a")
+    assert len(page.all("svg")) == 1 + 3 + 5  # the arms, val/loss and two losses, the game
+    labels = [a["aria-label"] for _, a in page.tags if a.get("class") == "plot"]
+    assert any(label.startswith("Variety of the synthetic ones, real = 1 over the steps") for label in labels)
+    assert path.read_bytes() == report(tmp_path / "run").read_bytes()
+    test_offline(tmp_path / "run")
+
+
+def test_no_game_no_section(page: Page) -> None:
+    """The control: a log without game/ says nothing of a game."""
+    assert "The game" not in page.text
+    assert "game" not in [a.get("id") for _, a in page.tags]
+    assert "has begun to learn its training pictures by heart" in page.text
+
+
+@pytest.mark.parametrize(
+    ("given", "mark"),
+    [
+        ({"game_spread": 0.2}, "✕ Collapsed"),
+        ({"game_d_real": 0.97, "game_d_fake": 0.03}, "! D is too strong"),
+        ({"game_d_real": 0.3}, "! G is ahead"),
+        ({"val_loss": lambda t: 1 - 0.9 * t}, "… Not finished"),
+    ],
+)
+def test_each_state_has_a_mark(tmp_path: Path, given: dict[str, Any], mark: str) -> None:
+    assert mark in _read(report(_played(tmp_path / "run", play(**given)))).text
+
+
+def test_a_damaged_or_hostile_log_of_a_game(tmp_path: Path) -> None:
+    run = _played(tmp_path / "run", play())
+    rows = [row | {"game/d_real": [EVIL], "game/" + EVIL: 1.0, "loss/" + EVIL: row["step"]} for row in play()]
+    dump_lines(run / "stats.jsonl", rows)
+    page = _read(report(run))
+    assert "? The log is too short to tell: 0 of" in page.text
+    assert not {"script", "iframe"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    test_offline(run)
+    (run / "stats.jsonl").write_bytes(b"[1,\n2\n3\n")
+    assert "The game cannot be shown" in _read(report(run)).text
+
+
+# ---------------------------------------------------------------- other conditions
+
+BINS = ["severity 0.2 to 0.4", "severity 0.4 to 0.61"]
+PIXELS = "iVBORw0KGgo" * 60
+
+
+@pytest.mark.parametrize(
+    ("condition", "names", "y", "shown"),
+    [
+        ({"name": "value", "names": ["severity"], "ranges": [[0.2, 0.61]]}, BINS, {"severity": 0.30004},
+         "severity 0.3"),
+        ({"name": "labels", "labels": ["hat", "smile"]}, ["hat+smile", "none"], ["hat", "smile"], "hat + smile"),
+        ({"name": "labels", "labels": ["hat", "smile"]}, ["hat+smile", "none"], [], "none"),
+        ({"name": "map", "column": "conditioning_image"}, ["all"], {"conditioning_image": PIXELS},
+         "conditioning_image map"),
+        ({"name": "joint", "parts": [{"name": "label"}, {"name": "value"}]}, ["leaf", "stem, a"],
+         {"kind": "leaf", "severity": 0.7, "tags": ["x", "y"]}, "kind leaf, severity 0.7, tags x + y"),
+    ],
+)  # fmt: skip
+def test_other_conditions(
+    tmp_path: Path, condition: dict[str, Any], names: list[str], y: Any, shown: str
+) -> None:
+    run = write_run(tmp_path / "run", names)
+    facts = json.loads((run / "run.json").read_text("utf-8"))
+    dump(run / "run.json", facts | {"condition": condition})
+    path = run / "evaluation" / "evaluation.json"
+    evaluation = json.loads(path.read_text("utf-8"))
+    for row in evaluation["pictures"]["copies"]:
+        row["y"] = y
+    dump(path, evaluation)
+    row = {"reason": "copy", "detail": "", "nearest_real": "1.png"}
+    dump_lines(run / "curation.jsonl", [{"key": "synthetic-1", "ratio": 0.3, "y": y, **row}])
+    page = _read(report(run))
+    assert "cannot be shown" not in page.text
+    assert f"· {shown} " in page.text
+    assert f"synthetic-1 {shown} copy" in page.text
+    for name in names:
+        assert f"pictures of the group {name}" in " ".join(image["alt"] for image in page.all("img"))
+    assert "Worst group" in page.text
+    assert "for each group, worst first" in page.text
+    assert not re.search(r"(this|each|by|of the) class\b|Worst class", page.text)
+    assert PIXELS[:100] not in page.text

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -22,13 +22,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["arms_chart", "curve_chart", "fitting", "png", "sheet", "shrunk", "uri", "visible"]
+__all__ = [
+    "Line",
+    "arms_chart",
+    "curve_chart",
+    "fitting",
+    "lines_chart",
+    "png",
+    "sheet",
+    "shrunk",
+    "uri",
+    "visible",
+]
 
 EDGES = (128, 96, 64, 48, 32, 24, 16)  # the longest side of one picture in pixels, tried in turn
 POINTS = 300  # of a curve
+WINDOW = 20  # a running mean is over this part of a curve: a twentieth
+UPRIGHTS = 20  # the last ones, of those that one chart marks
 # Colours that occur nowhere else, to be found again in the finished SVG.
 INK, FAINT, LINE, REAL, FAKE, GOOD = "#010101", "#010102", "#010103", "#010104", "#010105", "#010106"
 _VARIABLES = {INK: "ink", FAINT: "faint", LINE: "line", REAL: "real", FAKE: "fake", GOOD: "good"}
+_COLOURS = {variable: colour for colour, variable in _VARIABLES.items()}
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -220,37 +234,113 @@ def curve_chart(
 
     best  the step to mark, or None
     """
-    stride = -(-len(steps) // POINTS)
-    x, y = np.asarray(steps, float)[::stride], np.asarray(values, float)[::stride]
+    return lines_chart(name, [Line(name, name, steps, values, "real")], best=best)
+
+
+class Line(NamedTuple):
+    """One line of a chart: its key in the log, its name, its points, and the name of a CSS variable."""
+
+    key: str
+    name: str
+    steps: Sequence[float]
+    values: Sequence[float]
+    colour: str
+
+
+def lines_chart(
+    name: str,
+    lines: Sequence[Line],
+    marks: Sequence[tuple[float, str]] = (),
+    *,
+    limits: tuple[float, float] | None = None,
+    uprights: Sequence[float] = (),
+    best: float | None = None,
+    size: tuple[float, float] = (260, 155),
+) -> Markup:
+    """Curves over the steps: each faint as it was measured, and strong as its running mean where it is long.
+
+    lines     at least one, each with a point at least
+    marks     (value, text) of level lines; the first is the stronger one
+    limits    of the values; None = those of the running means and marks, less what single spikes need, on
+              a logarithmic axis where there are no marks and the values span more than a factor of 20
+    uprights  steps to mark with dotted lines
+    best      the step to mark by name, or None
+    size      width and height in points
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        width = len(y) // 20
-        if width >= 2:
-            smooth = np.convolve(y, np.ones(width) / width, "valid")
-            offset = (width - 1) // 2
-            axes.plot(x, y, color=REAL, alpha=0.3, linewidth=0.9)
-            axes.plot(x[offset : offset + len(smooth)], smooth, color=REAL, linewidth=1.7)
-        else:
-            axes.plot(x, y, color=REAL, linewidth=1.7, marker="o" if len(y) < 40 else "", markersize=3.2)
-        if y.min() > 0 and y.max() > 20 * y.min():
-            axes.set_yscale("log", subs=(2, 5))
-            for axis_part in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                axis_part("{x:g}")  # the usual one writes powers of ten in TeX
-        if best is not None:
-            axes.axvline(best, color=GOOD, linewidth=1.4, linestyle=(0, (4, 3)))
-            late = best > (x[0] + x[-1]) / 2
-            axes.annotate(
-                f"best, step {best:,.0f}",
-                (best, 0.98),
-                xycoords=("data", "axes fraction"),
-                xytext=(-4 if late else 4, 0),
-                textcoords="offset points",
-                ha="right" if late else "left",
-                va="top",
-                color=GOOD,
+        for level, (value, text) in enumerate(marks):
+            axes.axhline(
+                value, color=FAINT if level == 0 else LINE, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1
             )
+            axes.annotate(
+                text,
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                color=FAINT,
+            )
+        for step in uprights[-UPRIGHTS:]:
+            axes.axvline(step, color=FAINT, linewidth=1.1, linestyle=(0, (1, 2)), zorder=1)
+        shown = [_draw_curve(axes, line) for line in lines]
+        _scale(axes, np.concatenate(shown), [value for value, _ in marks], limits)
+        if best is not None:
+            _mark_best(axes, best, max(max(line.steps) for line in lines) / 2)
         axes.set_xlabel("step")
         axes.locator_params(axis="x", nbins=5)
 
-    return _svg(draw, name, 260, 155)
+    return _svg(draw, name, *size)
+
+
+def _draw_curve(axes: Axes, line: Line) -> np.ndarray:
+    """Draw one line; returns the values that should be in sight."""
+    colour = _COLOURS[line.colour]
+    x, y = np.asarray(line.steps, float), np.asarray(line.values, float)
+    stride = -(-len(x) // POINTS)
+    width = len(y) // WINDOW
+    if width < 2:
+        marker = "o" if len(y) < 40 else ""
+        axes.plot(x, y, color=colour, linewidth=1.7, marker=marker, markersize=3.2, zorder=3)
+        return y
+    smooth = np.convolve(y, np.ones(width) / width, "valid")  # of all points, before any is left out
+    offset = (width - 1) // 2
+    axes.plot(x[::stride], y[::stride], color=colour, alpha=0.3, linewidth=0.9, zorder=2)
+    axes.plot(
+        x[offset : offset + len(smooth)][::stride], smooth[::stride], color=colour, linewidth=1.7, zorder=3
+    )
+    return np.concatenate([smooth, np.quantile(y, [0.01, 0.99])])
+
+
+def _scale(
+    axes: Axes, shown: np.ndarray, levels: Sequence[float], limits: tuple[float, float] | None
+) -> None:
+    """Set the axis of the values."""
+    low, high = min([float(shown.min()), *levels]), max([float(shown.max()), *levels])
+    if limits is not None:
+        room = 0.05 * (limits[1] - limits[0])
+        axes.set_ylim(limits[0] - room, limits[1] + room)
+    elif low > 0 and high > 20 * low and not levels:
+        axes.set_yscale("log", subs=(2, 5))
+        for axis_part in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            axis_part("{x:g}")  # the usual one writes powers of ten in TeX
+    else:
+        room = 0.07 * (high - low) or 0.05 * abs(high) or 0.05
+        axes.set_ylim(low - room, high + room)
+
+
+def _mark_best(axes: Axes, best: float, middle: float) -> None:
+    axes.axvline(best, color=GOOD, linewidth=1.4, linestyle=(0, (4, 3)))
+    late = best > middle
+    axes.annotate(
+        f"best, step {best:,.0f}",
+        (best, 1),  # above the axes, where no curve is
+        xycoords=("data", "axes fraction"),
+        xytext=(4 if late else -4, 2),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        va="bottom",
+        color=GOOD,
+    )

@@ -16,7 +16,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, Undefined
@@ -25,6 +25,7 @@ from markupsafe import Markup
 from .drawings import arms_chart, curve_chart, fitting, png, sheet, shrunk, uri, visible
 from .errors import BadInput, UsageError
 from .files import read_json, read_jsonl, write_bytes
+from .game import finite, game_view, log_rows
 
 __all__ = ["report"]
 
@@ -38,6 +39,7 @@ PAIRS = 12  # copy-like fakes
 TINY = 48  # pictures up to this many pixels are enlarged without smoothing
 CURVES = 9  # of the training log
 LINES = 200  # of any folded table
+MAP_TEXT = 200  # characters; a longer part of a y is a picture as text, for no person to read
 # Bytes before base64, which adds a third: together with tables and curves below 5 MB.
 SHEET_BYTES, PAIR_BYTES, PREVIEW_BYTES = 2_200_000, 450_000, 450_000
 
@@ -96,6 +98,7 @@ def _views(run: Path, facts: View) -> View:
         "scores": _part(lambda: _scores(evaluation.get("scores") or [])),
         "curation": curation,
         "training": _part(lambda: _training(run, facts)),
+        "game": _part(lambda: game_view(run, facts)),
         "preview": _part(lambda: _preview(run)),
         "found": found,
         "classes": _part(lambda: _classes(data.get("counts") or {}, found)),
@@ -122,27 +125,23 @@ def _part(build: Callable[[], View]) -> View:
 # ---------------------------------------------------------------- values and text
 
 
-def _finite(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _total(numbers: Any) -> int:
     """The sum over classes; data without classes may give one number."""
     values = numbers.values() if isinstance(numbers, dict) else [numbers]
-    return sum(int(value) for value in values if _finite(value))
+    return sum(int(value) for value in values if finite(value))
 
 
 def _fakes(curation: View, evaluation: View) -> int | None:
     """How many synthetic samples were made, as far as the folder knows."""
-    if _finite(curation.get("kept")):
+    if finite(curation.get("kept")):
         return int(curation["kept"])
     seen = [(score.get("counts") or {}).get("fake") for score in evaluation.get("scores") or []]
-    return max((int(n) for n in seen if _finite(n)), default=None)
+    return max((int(n) for n in seen if finite(n)), default=None)
 
 
 def _number(value: Any, digits: int = 3) -> str:
     """A number as a person reads it: three significant digits, no exponent where it can be avoided."""
-    if not _finite(value):
+    if not finite(value):
         return DASH
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         places = 0 if value == 0 else max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -152,15 +151,30 @@ def _number(value: Any, digits: int = 3) -> str:
 
 
 def _points(value: Any) -> str:
-    return f"{value:+.1f}".replace("-", MINUS) if _finite(value) else DASH
+    return f"{value:+.1f}".replace("-", MINUS) if finite(value) else DASH
 
 
 def _percent(value: Any) -> str:
-    return f"{100 * value:.1f} %" if _finite(value) else DASH
+    return f"{100 * value:.1f} %" if finite(value) else DASH
 
 
 def _count(value: Any) -> str:
-    return f"{value:,}" if _finite(value) else DASH
+    return f"{value:,}" if finite(value) else DASH
+
+
+def _asked(y: Any) -> str:
+    """What a sample was asked to be, in words: a class, labels, numbers by name; of a map its name alone."""
+    if isinstance(y, dict):
+        return ", ".join(f"{name} {_word(part)}" for name, part in y.items())
+    return y if isinstance(y, str) else _word(y)
+
+
+def _word(part: Any) -> str:
+    if isinstance(part, list):
+        return " + ".join(map(str, part)) or "none"
+    if isinstance(part, str) and len(part) > MAP_TEXT:
+        return "map"
+    return _number(part, 4) if finite(part) else str(_finalize(part))
 
 
 def _finalize(value: Any) -> Any:
@@ -184,8 +198,9 @@ def _environment() -> Environment:
         loader=loader, autoescape=True, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        number=_number, points=_points, percent=_percent, count_of=_count, finite=_finite, total=_total
+        number=_number, points=_points, percent=_percent, count_of=_count, finite=finite, total=_total
     )
+    environment.filters["asked"] = _asked
     return environment
 
 
@@ -236,7 +251,7 @@ def _copies(pictures: View, rows: list[View], scores: list[View]) -> View:
 
 
 def _sortable(value: Any) -> float:
-    return float(value) if _finite(value) else math.inf
+    return float(value) if finite(value) else math.inf
 
 
 def _preview(run: Path) -> View:
@@ -256,17 +271,17 @@ def _lift(verdict: View) -> View:
     arms = [{"name": name, **arm} for name, arm in (verdict.get("arms") or {}).items()]
     for arm in arms:
         arm["fake"] = "synth" in arm["name"].lower()
-        arm["runs"] = [value for value in arm.get("runs") or [] if _finite(value)]
-    known = sorted((arm for arm in arms if _finite(arm.get("mean"))), key=lambda arm: float(arm["mean"]))
+        arm["runs"] = [value for value in arm.get("runs") or [] if finite(value)]
+    known = sorted((arm for arm in arms if finite(arm.get("mean"))), key=lambda arm: float(arm["mean"]))
     real, fake = ([arm for arm in known if arm["fake"] == kind][-1:] for kind in (False, True))
     lift, low, high, power = (verdict.get(key) for key in ("lift", "low", "high", "power"))
     # Only where the two explain the lift: how `evaluate` picks its arms is not this file's to know.
-    if real and fake and _finite(lift) and abs(100 * (fake[0]["mean"] - real[0]["mean"]) - lift) < 0.11:
+    if real and fake and finite(lift) and abs(100 * (fake[0]["mean"] - real[0]["mean"]) - lift) < 0.11:
         real[0]["mark"], fake[0]["mark"] = "the bar to pass", "best with synthetic"
     interval = None
-    if _finite(lift) and _finite(low) and _finite(high):
-        interval = (lift, low, high, power if _finite(power) else None)
-    shown = [arm for arm in arms if _finite(arm.get("mean"))]
+    if finite(lift) and finite(low) and finite(high):
+        interval = (lift, low, high, power if finite(power) else None)
+    shown = [arm for arm in arms if finite(arm.get("mean"))]
     return {"arms": arms, "chart": arms_chart(shown, interval) if shown else None}
 
 
@@ -276,7 +291,7 @@ def _scores(scores: list[View]) -> View:
     for score in scores:
         per_class = [(name, value) for name, value in (score.get("per_class") or {}).items()]
         sign = -1 if score.get("goal") == "min" else 1
-        per_class.sort(key=lambda item: sign * float(item[1]) if _finite(item[1]) else math.inf)
+        per_class.sort(key=lambda item: sign * float(item[1]) if finite(item[1]) else math.inf)
         row = {**score, "bar": _bar(score), "reading": _reading(score), "classes": per_class}
         spaces.setdefault(str(score.get("space") or "no feature space"), []).append(row)
     return {"spaces": spaces}
@@ -284,9 +299,9 @@ def _scores(scores: list[View]) -> View:
 
 def _bar(score: View) -> View:
     """Positions in per cent of the bar's width; {} where there is no value to show."""
-    if not _finite(score.get("value")):
+    if not finite(score.get("value")):
         return {}
-    numbers = {key: float(score[key]) for key in ("value", "low", "high", "floor") if _finite(score.get(key))}
+    numbers = {key: float(score[key]) for key in ("value", "low", "high", "floor") if finite(score.get(key))}
     start, end = min(0.0, *numbers.values()), max(numbers.values(), default=0.0)
     if score.get("goal") == "max" and end <= 1:
         end = 1.0
@@ -297,12 +312,12 @@ def _bar(score: View) -> View:
 def _reading(score: View) -> str:
     """The value against its floor in words."""
     value, floor, least = score.get("value"), score.get("floor"), score.get("goal") == "min"
-    if not _finite(value):
+    if not finite(value):
         return "Could not be computed; the notes say why."
-    if not _finite(floor):
+    if not finite(floor):
         return "No floor: too few real samples to compare real with real, so read this number with care."
     edge = score.get("low" if least else "high")
-    reach = float(edge) if _finite(edge) else value
+    reach = float(edge) if finite(edge) else value
     if (reach <= floor) if least else (reach >= floor):
         return "As good as real against real, as far as this many samples can tell."
     if floor <= 0 or (not least and value < 0):
@@ -320,19 +335,16 @@ def _curation(run: Path) -> View:
 
 def _training(run: Path, facts: View) -> View:
     """Curves from the log: validation first, then the total, then the rest by name."""
-    rows = [
-        row for row in read_jsonl(run / "stats.jsonl") if isinstance(row, dict) and _finite(row.get("step"))
-    ]
-    rows.sort(key=lambda row: float(row["step"]))
+    rows = log_rows(run)
     keys = {key for row in rows for key in row if key.startswith(("loss/", "val/"))}
     curves = []
     for key in sorted(keys, key=lambda key: (not key.startswith("val/"), key != "loss/total", key)):
-        kept = [(row["step"], row[key]) for row in rows if _finite(row.get(key))]
+        kept = [(row["step"], row[key]) for row in rows if finite(row.get(key))]
         if not kept:
             continue
         steps, values = zip(*kept, strict=True)
         best = facts.get("best_step") if key.startswith("val/") else None
-        chart = curve_chart(key, steps, values, float(best) if _finite(best) else None)
+        chart = curve_chart(key, steps, values, float(best) if finite(best) else None)
         curves.append(
             {"name": key, "first": values[0], "last": values[-1], "least": min(values), "chart": chart}
         )
