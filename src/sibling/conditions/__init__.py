@@ -9,5 +9,9 @@ __all__ = ["CONDITIONS"]
 
 CONDITIONS = {
     "label": "sibling.conditions.label:Label",
+    "labels": "sibling.conditions.labels:Labels",
+    "value": "sibling.conditions.value:Value",
+    "map": "sibling.conditions.map:Map",
+    "joint": "sibling.conditions.joint:Joint",
     "none": "sibling.conditions.none:Unconditional",
 }

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import UsageError
-from ..registry import suggest
 from ..types import Cond
+from .columns import no_class, resolve
 
-__all__ = ["Label"]
+__all__ = ["Label", "natural"]
 
 
 class Label:
@@ -21,14 +21,21 @@ class Label:
 
     classes  the known names, sorted (numbers as numbers); K = len(classes)
     counts   how often each was seen: what `draw` follows
+    column   the name of its column in a metadata file
     """
 
     name = "label"
     channels = 0
+    unambiguous = True
+    bare = True  # y is the value itself; in a joint y it stands under its column
 
-    def __init__(self, classes: Sequence[str] = (), counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self, classes: Sequence[str] = (), counts: Sequence[int] = (), column: str = "label"
+    ) -> None:
         self.classes = list(classes)
         self.counts = list(counts) or [1] * len(self.classes)
+        self.column = column
+        self.columns: Sequence[str] = (column,)
         self._index = {name: number for number, name in enumerate(self.classes)}
 
     @property
@@ -39,8 +46,8 @@ class Label:
     def fit(self, y: Sequence[Any]) -> Label:
         """A Label that knows the class names of y and their counts."""
         counts = Counter(str(value) for value in y)
-        names = sorted(counts, key=_natural)
-        return Label(names, [counts[name] for name in names])
+        names = sorted(counts, key=natural)
+        return Label(names, [counts[name] for name in names], self.column)
 
     def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
         """One-hot vectors (N, K). Raises UsageError for an unknown class."""
@@ -53,8 +60,7 @@ class Label:
         try:
             return self._index[str(value)]
         except KeyError:
-            known = suggest(str(value), self.classes)
-            raise UsageError(f"There is no class {str(value)!r}.{known}") from None
+            raise no_class(str(value), self.classes) from None
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Any]:
         """n classes with the frequencies of the data."""
@@ -77,10 +83,30 @@ class Label:
         """The class names themselves."""
         return [str(value) for value in y]
 
+    def within(self, group: str, rng: np.random.Generator) -> Any:
+        """The class itself. Raises UsageError for an unknown one."""
+        return self.classes[self.index(group)]
+
+    def complete(
+        self, given: Mapping[str, Any], n: int, rng: np.random.Generator, *, outside: bool = False
+    ) -> list[Any]:
+        """n times the given class, by its exact name; drawn where none is given.
+
+        given    {its column or "label": the name of a class}
+        outside  means nothing here: a class that was never seen cannot be told to a model
+        Raises UsageError for an unknown column or class.
+        """
+        found = resolve(given, self.columns, "label")
+        if not found:
+            return self.draw(n, rng)
+        return [self.classes[self.index(found[self.column])]] * n
+
     def to_json(self) -> dict[str, Any]:
-        """The classes and their counts."""
-        return {"name": self.name, "classes": self.classes, "counts": self.counts}
+        """The classes and their counts, and the column where it is not "label"."""
+        saved = {"name": self.name, "classes": self.classes, "counts": self.counts}
+        return saved if self.column == "label" else {**saved, "column": self.column}
 
 
-def _natural(name: str) -> tuple[int, float, str]:
+def natural(name: str) -> tuple[int, float, str]:
+    """A sort key: numbers first and as numbers, then names."""
     return (0, float(name), name) if name.isdecimal() else (1, 0.0, name)

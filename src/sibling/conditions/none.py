@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from ..errors import UsageError
 from ..types import Cond
+from .columns import no_class
 
 __all__ = ["Unconditional"]
 
@@ -21,6 +22,8 @@ class Unconditional:
     width = 0
     channels = 0
     classes: Sequence[str] = ("all",)
+    columns: Sequence[str] = ()
+    unambiguous = False
 
     def fit(self, y: Sequence[Any]) -> Unconditional:
         """Nothing to learn."""
@@ -45,6 +48,22 @@ class Unconditional:
     def groups(self, y: Sequence[Any]) -> list[str]:
         """All in one group."""
         return ["all"] * len(y)
+
+    def within(self, group: str, rng: np.random.Generator) -> Any:
+        """None. Raises UsageError for another group than "all"."""
+        if group != "all":
+            raise no_class(group, self.classes)
+
+    def complete(
+        self, given: Mapping[str, Any], n: int, rng: np.random.Generator, *, outside: bool = False
+    ) -> list[Any]:
+        """n times None. Raises UsageError where anything is given."""
+        if given:
+            raise UsageError(
+                f"These samples have no y, so {', '.join(map(repr, given))} cannot be given. "
+                "Leave --given (given=) out, or read samples with labels."
+            )
+        return [None] * n
 
     def to_json(self) -> dict[str, Any]:
         """The name alone."""

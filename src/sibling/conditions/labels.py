@@ -1,0 +1,193 @@
+"""y is any number of labels, none included: told to the model as a multi-hot vector."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from ..registry import suggest
+from ..types import Cond
+from .columns import no_class, resolve
+from .label import natural
+
+__all__ = ["Labels"]
+
+_MOST_COMBINATIONS = 30  # more groups than that are too small to be counted and balanced
+
+
+class Labels:
+    """A set of labels, as a sorted list: ["hat", "smile"].
+
+    labels        the known labels, sorted (numbers as numbers); K = len(labels)
+    combinations  the sets that were seen, each as the numbers of its labels
+    counts        how often each combination was seen: what `draw` follows
+    column        the name of its column in a metadata file
+
+    A group is a combination ("hat+smile", or "none"); where more than 30 were seen, it is the rarest
+    label of a sample, as the one that most needs more samples.
+    """
+
+    name = "labels"
+    channels = 0
+    unambiguous = False  # a sample without "hat" in its list may still show one
+    bare = True
+
+    def __init__(
+        self,
+        labels: Sequence[str] = (),
+        combinations: Sequence[Sequence[int]] = (),
+        counts: Sequence[int] = (),
+        column: str = "labels",
+    ) -> None:
+        self.labels = list(labels)
+        self.combinations = [list(numbers) for numbers in combinations]
+        self.counts = list(counts) or [1] * len(self.combinations)
+        self.column = column
+        self.columns: Sequence[str] = (column,)
+        self.width = len(self.labels)
+        self._index = {label: number for number, label in enumerate(self.labels)}
+        self._seen = {tuple(numbers): row for row, numbers in enumerate(self.combinations)}
+        self._empty = "none" if "none" not in self._index else "no label"
+        self._often = Counter[int]()
+        for numbers, count in zip(self.combinations, self.counts, strict=True):
+            self._often.update(dict.fromkeys(numbers, count))
+        self._members: dict[str, list[int]] = defaultdict(list)  # group -> rows of combinations
+        for row, numbers in enumerate(self.combinations):
+            self._members[self._group(tuple(numbers))].append(row)
+        if len(self.combinations) <= _MOST_COMBINATIONS:
+            self.classes: Sequence[str] = list(
+                self._members
+            )  # in the order of the combinations, which is sorted
+        else:
+            self.classes = sorted(self._members, key=natural)
+
+    def fit(self, y: Sequence[Any]) -> Labels:
+        """A Labels that knows the labels of y, their combinations and how often each was seen."""
+        sets = Counter(_clean(value, self.column) for value in y)
+        labels = sorted({label for found in sets for label in found}, key=natural)
+        index = {label: number for number, label in enumerate(labels)}
+        counts = {tuple(sorted(index[label] for label in found)): n for found, n in sets.items()}
+        order = sorted(counts)
+        return Labels(labels, order, [counts[numbers] for numbers in order], self.column)
+
+    def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
+        """Multi-hot vectors (N, K); an unseen combination of known labels too. Raises UsageError for an unknown label."""
+        vec = np.zeros((len(y), self.width), np.float32)
+        for row, value in enumerate(y):
+            for number in self._numbers(value):
+                vec[row, number] = 1
+        return Cond(torch.from_numpy(vec), torch.zeros(len(y), 0, *spatial))
+
+    def draw(self, n: int, rng: np.random.Generator) -> list[Any]:
+        """n seen combinations with the frequencies of the data."""
+        return [self._value(row) for row in self._pick(range(len(self.combinations)), n, rng)]
+
+    def mismatch(self, y: Sequence[Any], rng: np.random.Generator) -> list[Any]:
+        """For each value another seen combination, uniformly. Raises UsageError when there is only one."""
+        if len(self.combinations) < 2:
+            raise UsageError("Wrong labels need at least two combinations of labels; this data set has one.")
+        step = rng.integers(1, len(self.combinations), len(y))
+        # An unseen combination differs from all seen ones, wherever the count starts.
+        own = [self._seen.get(self._numbers(value), 0) for value in y]
+        return [
+            self._value((i + s) % len(self.combinations)) for i, s in zip(own, step.tolist(), strict=True)
+        ]
+
+    def null(self, n: int, spatial: Sequence[int]) -> Cond:
+        """All zeros. The empty combination is encoded the same way: no label is named."""
+        return Cond(torch.zeros(n, self.width), torch.zeros(n, 0, *spatial))
+
+    def groups(self, y: Sequence[Any]) -> list[str]:
+        """The combination joined with "+", or the rarest label where more than 30 combinations were seen."""
+        return [self._group(self._numbers(value)) for value in y]
+
+    def within(self, group: str, rng: np.random.Generator) -> Any:
+        """A seen combination of this group. Raises UsageError for an unknown group."""
+        if group not in self._members:
+            raise no_class(group, self.classes)
+        return self._value(self._pick(self._members[group], 1, rng)[0])
+
+    def complete(
+        self, given: Mapping[str, Any], n: int, rng: np.random.Generator, *, outside: bool = False
+    ) -> list[Any]:
+        """n times exactly the given labels; drawn where none are given.
+
+        given    {its column or "labels": a list, or text: "hat|smile", "hat;smile", '["hat"]', "none"}
+        outside  allow a combination that was never seen
+        Raises UsageError for an unknown column or label, and for an unseen combination.
+        """
+        found = resolve(given, self.columns, "labels")
+        if not found:
+            return self.draw(n, rng)
+        value = self._parse(found[self.column])
+        numbers = self._numbers(value)
+        if numbers not in self._seen and not outside:
+            raise UsageError(
+                f"No sample has exactly the {self.column} {self._group_name(numbers)!r}. "
+                f"{_known(self.classes)} Give one of those, or allow it with --allow-outside (allow_outside=True)."
+            )
+        return [list(value) for _ in range(n)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The labels, the combinations as numbers of labels, and their counts."""
+        return {
+            "name": self.name, "labels": self.labels, "combinations": self.combinations,
+            "counts": self.counts, "column": self.column,
+        }  # fmt: skip
+
+    def _numbers(self, value: Any) -> tuple[int, ...]:
+        try:
+            return tuple(sorted(self._index[label] for label in _clean(value, self.column)))
+        except KeyError as error:
+            label = error.args[0]
+            raise UsageError(f"There is no label {label!r}.{suggest(label, self.labels)}") from None
+
+    def _value(self, row: int) -> list[str]:
+        return sorted(self.labels[number] for number in self.combinations[row])
+
+    def _group_name(self, numbers: tuple[int, ...]) -> str:
+        return "+".join(sorted(self.labels[number] for number in numbers)) or self._empty
+
+    def _group(self, numbers: tuple[int, ...]) -> str:
+        if len(self.combinations) <= _MOST_COMBINATIONS or not numbers:
+            return self._group_name(numbers)
+        return self.labels[min(numbers, key=lambda number: (self._often[number], number))]
+
+    def _pick(self, rows: Sequence[int], n: int, rng: np.random.Generator) -> list[int]:
+        share = np.asarray([self.counts[row] for row in rows], float)
+        return [rows[i] for i in rng.choice(len(rows), n, p=share / share.sum())]
+
+    def _parse(self, given: Any) -> list[str]:
+        """Labels from a list or from text; a label that is the whole text is taken as it is."""
+        if not isinstance(given, str):
+            return list(_clean(given, self.column))
+        text = given.strip()
+        if text in self._index:
+            return [text]
+        if text in ("", self._empty):
+            return []
+        if text.startswith("["):
+            try:
+                return list(_clean(json.loads(text), self.column))
+            except json.JSONDecodeError as error:
+                raise UsageError(f"{self.column} is {given!r}, which is no JSON list: {error}.") from error
+        return list(_clean((part.strip() for part in re.split(r"[|;]", text) if part.strip()), self.column))
+
+
+def _clean(value: Any, column: str) -> tuple[str, ...]:
+    """The different labels, sorted. Raises UsageError where `value` is no list."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise UsageError(f"{column} is {value!r}; it must be a list of labels, like ['hat', 'smile'] or [].")
+    return tuple(sorted({str(label) for label in value}))
+
+
+def _known(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    return f"Seen: {shown or 'nothing'}."
