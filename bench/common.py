@@ -14,7 +14,11 @@ import torch
 
 import sibling
 from sibling.dataset import Dataset
-from sibling.judge import Numbers, fetcher
+from sibling.judge import NearestReal, Numbers, fetcher, most_rows, random_features
+from sibling.metrics.distance import KernelDistance
+from sibling.metrics.diversity import Diversity
+from sibling.metrics.features import RandomFeatures
+from sibling.metrics.memorisation import copy_share, threshold
 from sibling.metrics.recogniser import Pool, train_recogniser
 from sibling.sample import draw
 from sibling.snapshot import Snapshot
@@ -83,6 +87,36 @@ def real_only(data: Dataset, *, steps: int, seed: int) -> float:
     rows = data.rows("train", "real")
     numbers = Numbers.of(data)
     return accuracy_on_test(data, Pool([(fetcher(data, rows), numbers(data, rows))]), steps=steps, seed=seed)
+
+
+def looks(snapshot: Snapshot, *, per_class: int, seed: int) -> dict[str, float]:
+    """Diversity, spread inside the classes (mean and worst), kernel distance to the test part, copy share.
+
+    Random features; spread and diversity are mean pairwise distances, synthetic relative to real training
+    samples; the copy share is measured before curation.
+    """
+    data = snapshot.data
+    names = list(data.condition.classes)
+    made = draw(snapshot, {name: range(per_class) for name in names}, seed)
+    network = RandomFeatures(data.shape)
+    every = np.arange(len(made))
+    train = most_rows(data.rows("train", "real"), 20_000, "bench")
+    test = most_rows(data.rows("test", "real"), 2_000, "bench")
+    fake, real = random_features(made, every, network), random_features(data, train, network)
+    made_groups, real_groups = np.array(made.classes(every)), np.array(data.classes(train))
+    spreads = [Diversity()(real=real[real_groups == name], fake=fake[made_groups == name]) for name in names]
+    nearest = NearestReal(data, network)
+    near = nearest(made, most_rows(every, 2_000, "bench", "copies"))
+    copies = copy_share(near.ratio, threshold(nearest.held_out("val").ratio)).value
+    return {
+        "diversity": Diversity()(real=real, fake=fake),
+        "spread": float(np.mean(spreads)),
+        "worst spread": min(spreads),
+        "kernel distance": KernelDistance()(
+            real=random_features(data, test, network), fake=fake[:: max(1, len(fake) // 2_000)]
+        ),
+        "copies": copies,
+    }
 
 
 def interval(values: Sequence[float]) -> str:

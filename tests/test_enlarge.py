@@ -70,16 +70,16 @@ def test_run_and_set_may_not_lie_in_each_other(digits: Path, tmp_path: Path) -> 
 def test_a_stopped_enlarge_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in training; a second call needs to be told, and then ends like a whole one."""
     photos = sibling.example(tmp_path / "photos", per_class=10)
-    module = import_module("sibling.fit")
+    module = import_module("sibling.training")
     monkeypatch.setattr("sibling.plan._seconds_a_step", lambda *_: 0.05)
     monkeypatch.setattr("sibling.judge.steps_for", lambda n: 20)
     monkeypatch.setattr(import_module("sibling.evaluate"), "steps_for", lambda n: 5)
     original = module.batch_at
 
-    def stop(data: object, rows: object, step: int, *rest: object) -> object:
+    def stop(data: object, rows: object, step: int, *rest: object, **more: object) -> object:
         if step == 7:
             raise Stopped("stopped", 2)
-        return original(data, rows, step, *rest)
+        return original(data, rows, step, *rest, **more)
 
     common = {"want": 2, "minutes": 0.02}
     monkeypatch.setattr(module, "batch_at", stop)

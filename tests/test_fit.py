@@ -26,7 +26,7 @@ from sibling.dataset import Dataset
 from sibling.errors import BadInput, NumericalError, Stopped, UnsafeFile, UsageError
 from sibling.snapshot import Snapshot, load_tensors, save_tensors
 
-fit_module: Any = importlib.import_module("sibling.fit")
+fit_module: Any = importlib.import_module("sibling.training")
 STEPS = 60
 
 
@@ -164,8 +164,8 @@ def test_a_poisoned_training_ends_with_code_5_and_no_snapshot(
 ) -> None:
     original = fit_module.batch_at
 
-    def poisoned(data: Dataset, rows: Any, step: int, plan: Any, steps: int) -> Any:
-        batch = original(data, rows, step, plan, steps)
+    def poisoned(data: Dataset, rows: Any, step: int, *rest: Any, **more: Any) -> Any:
+        batch = original(data, rows, step, *rest, **more)
         batch.x = batch.x * float("nan") if step >= 11 else batch.x
         return batch
 
@@ -214,10 +214,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     original = fit_module.batch_at
     plan: dict[int, int] = {}
 
-    def batch(data: Dataset, rows: Any, step: int, *rest: Any) -> Any:
+    def batch(data: Dataset, rows: Any, step: int, *rest: Any, **more: Any) -> Any:
         if step in plan:
             os.kill(os.getpid(), plan.pop(step))
-        return original(data, rows, step, *rest)
+        return original(data, rows, step, *rest, **more)
 
     monkeypatch.setattr(fit_module, "batch_at", batch)
     return plan.__setitem__
@@ -508,7 +508,7 @@ def test_a_second_training_in_the_same_folder_is_refused(easy: Dataset, tmp_path
 FORKS = """
 import importlib, json, os, signal, sys, time
 import torch._dynamo, pyarrow.parquet, sibling.commands  # what each child would import otherwise
-module = importlib.import_module("sibling.fit")
+module = importlib.import_module("sibling.training")
 from sibling import files
 from sibling.cli import main
 module.CHECKPOINT_SECONDS = 0.0
@@ -520,10 +520,10 @@ def run(arguments, fault=None, stop=None):
         files._operations = 0
         os.environ["SIBLING_FAULT"] = fault or ""
         original = module.batch_at
-        def batch(data, rows, step, *rest):
+        def batch(data, rows, step, *rest, **more):
             if stop and step == stop[0]:
                 os.kill(os.getpid(), stop[1])
-            return original(data, rows, step, *rest)
+            return original(data, rows, step, *rest, **more)
         module.batch_at = batch
         os._exit(main(arguments))
       finally:

@@ -33,6 +33,8 @@ class State:
 
     best        name -> weights of the best validation
     since_best  validations since then
+    good        name -> weights of all networks at the last sound validation of a watched model
+    rollbacks   how often it went back to them
     seconds     training time so far
     """
 
@@ -42,6 +44,8 @@ class State:
     best_loss: float = math.inf
     best_step: int = 0
     since_best: int = 0
+    good: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    rollbacks: int = 0
     seconds: float = 0.0
 
 
@@ -52,8 +56,9 @@ def save(out: Path, step: int, state: State, plan: dict[str, Any]) -> None:
         tensors.update({f"network/{name}/{k}": v for k, v in network.state_dict().items()})
     for name, average in state.averages.items():
         tensors.update({f"average/{name}/{k}": v for k, v in average.state_dict().items()})
-    for name, weights in state.best.items():
-        tensors.update({f"best/{name}/{k}": v for k, v in weights.items()})
+    for kind, kept in (("best", state.best), ("good", state.good)):
+        for name, weights in kept.items():
+            tensors.update({f"{kind}/{name}/{k}": v for k, v in weights.items()})
     for name, optimizer in state.model.optimizers.items():
         for number, slots in optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer/{name}/{number}/{k}": torch.as_tensor(v) for k, v in slots.items()})
@@ -67,6 +72,7 @@ def save(out: Path, step: int, state: State, plan: dict[str, Any]) -> None:
                 "best_loss": state.best_loss,
                 "best_step": state.best_step,
                 "since_best": state.since_best,
+                "rollbacks": state.rollbacks,
                 "seconds": state.seconds,
                 "steps": plan["steps"],
             },
@@ -104,6 +110,7 @@ def _load(folder: Path, state: State) -> int:
     for name, average in state.averages.items():
         average.load_state_dict(parts["average", name])
     state.best = {name: weights for (kind, name), weights in parts.items() if kind == "best"}
+    state.good = {name: weights for (kind, name), weights in parts.items() if kind == "good"}
     for name, optimizer in state.model.optimizers.items():
         slots: dict[int, dict[str, torch.Tensor]] = {}
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -113,6 +120,7 @@ def _load(folder: Path, state: State) -> int:
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     state.best_loss = math.inf if saved["best_loss"] is None else float(saved["best_loss"])
     state.best_step, state.since_best = int(saved["best_step"]), int(saved["since_best"])
+    state.rollbacks = int(saved["rollbacks"])
     state.seconds = float(saved["seconds"])
     return int(saved["step"])
 

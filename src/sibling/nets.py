@@ -8,24 +8,28 @@ a pixel-shuffle head keep every convolution off the full resolution: that is wha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Block", "Decoder", "Encoder", "Plan", "convolution", "fold", "unfold"]
+__all__ = ["Block", "Decoder", "Discriminator", "Encoder", "Plan", "convolution", "fold", "unfold"]
 
 SLOPE = 0.2
 
 
 def convolution(rank: int, inputs: int, outputs: int, kernel: int, *, gain: float = 1.0) -> nn.Module:
-    """A convolution with `rank` spatial axes that keeps their sizes (odd kernels).
+    """A convolution with `rank` spatial axes that keeps their sizes (odd kernels); a linear layer for rank 0.
 
     gain  of the initial weights; 0 makes a branch that starts silent
     """
-    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
-    layer = kind(inputs, outputs, kernel, padding=kernel // 2)
+    layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    if rank == 0:
+        layer = nn.Linear(inputs, outputs)
+    else:
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+        layer = kind(inputs, outputs, kernel, padding=kernel // 2)
     with torch.no_grad():
         fan_in = inputs * kernel**rank
         layer.weight.normal_(0, gain / math.sqrt(fan_in)) if gain else layer.weight.zero_()
@@ -45,7 +49,7 @@ class Plan:
         self.channels, *spatial = shape
         self.spatial = tuple(spatial)
         self.rank = len(spatial)
-        longest = max(spatial)
+        longest = max(spatial, default=1)
         self.patch = 1 if longest <= 12 else 2 if longest <= 40 else 4 if longest <= 96 else 8
         self.levels = 1
         while longest / self.patch / 2 ** (self.levels - 1) > 8:
@@ -74,9 +78,9 @@ class Plan:
 
 def unfold(x: torch.Tensor, patch: int) -> torch.Tensor:
     """Space to depth: (N, C, *S) -> (N, C * patch^rank, *S / patch)."""
-    if patch == 1:
-        return x
     rank = x.ndim - 2
+    if patch == 1 or rank == 0:
+        return x
     if rank == 2:
         return F.pixel_unshuffle(x, patch)
     n, c, *spatial = x.shape
@@ -88,9 +92,9 @@ def unfold(x: torch.Tensor, patch: int) -> torch.Tensor:
 
 def fold(x: torch.Tensor, patch: int) -> torch.Tensor:
     """Depth to space, the inverse of `unfold`: (N, C * patch^rank, *S) -> (N, C, *S * patch)."""
-    if patch == 1:
-        return x
     rank = x.ndim - 2
+    if patch == 1 or rank == 0:
+        return x
     if rank == 2:
         return F.pixel_shuffle(x, patch)
     n, channels, *spatial = x.shape
@@ -126,6 +130,52 @@ def _as_map(vec: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return vec.reshape(*vec.shape, *[1] * (like.ndim - 2))  # (N, C) -> (N, C, 1, ...)
 
 
+class Trunk(nn.Module):
+    """(N, C, *S) with maps stacked onto it -> features at the coarsest level (N, W, *coarsest).
+
+    shape    (C, *S)
+    told     K of a vector that shifts the channels after the first layer; 0 = none
+    mapped   M, the channels of the condition's map
+    width    channels of the finest level
+    blocks   residual blocks at each level, finest first
+    """
+
+    def __init__(
+        self, shape: Sequence[int], told: int, mapped: int, width: int, blocks: Callable[[int], int]
+    ) -> None:
+        super().__init__()
+        self.plan = plan = Plan(shape, width)
+        self.stem = convolution(
+            plan.rank, (plan.channels + mapped) * plan.patch**plan.rank, plan.widths[0], 3
+        )
+        self.told = nn.Linear(told, plan.widths[0]) if told else None
+        self.blocks = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        for level, w in enumerate(plan.widths):
+            self.blocks.append(nn.ModuleList(Block(plan.rank, w) for _ in range(blocks(level))))
+            if level + 1 < plan.levels:
+                self.downs.append(convolution(plan.rank, w * 2**plan.rank, plan.widths[level + 1], 1))
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a sample becomes."""
+        width: int = self.plan.widths[-1] * math.prod(self.plan.coarsest)
+        return width
+
+    def forward(self, x: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        if maps.shape[1]:
+            x = torch.cat([x, maps.to(x)], 1)
+        h: torch.Tensor = self.stem(unfold(self.plan.pad(x), self.plan.patch))
+        if self.told is not None:
+            h = h + _as_map(self.told(vec), h)
+        for level, blocks in enumerate(self.blocks):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h)
+            if level < len(self.downs):
+                h = self.downs[level](unfold(h, 2))
+        return F.leaky_relu(h, SLOPE)
+
+
 class Encoder(nn.Module):
     """(N, C, *S) and Cond -> (N, outputs).
 
@@ -147,35 +197,15 @@ class Encoder(nn.Module):
         blocks: int = 1,
     ) -> None:
         super().__init__()
-        self.plan = plan = Plan(shape, width)
+        # None at the finest level: a third of the time for nothing that the held-out loss shows (LOG.md).
+        self.trunk = Trunk(shape, told, mapped, width, lambda level: blocks if level else 0)
         gain = math.sqrt(2 / (1 + SLOPE**2))
-        self.stem = convolution(
-            plan.rank, (plan.channels + mapped) * plan.patch**plan.rank, plan.widths[0], 3
-        )
-        self.told = nn.Linear(told, plan.widths[0]) if told else None
-        self.blocks = nn.ModuleList()
-        self.downs = nn.ModuleList()
-        for level, w in enumerate(plan.widths):
-            # None at the finest level: a third of the time for nothing that the held-out loss shows (LOG.md).
-            self.blocks.append(nn.ModuleList(Block(plan.rank, w) for _ in range(blocks if level else 0)))
-            if level + 1 < plan.levels:
-                self.downs.append(convolution(plan.rank, w * 2**plan.rank, plan.widths[level + 1], 1))
-        self.head = nn.Linear(plan.widths[-1] * math.prod(plan.coarsest) + told, outputs)
+        self.head = nn.Linear(self.trunk.outputs + told, outputs)
         nn.init.normal_(self.head.weight, 0, gain / math.sqrt(self.head.in_features))
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        if maps.shape[1]:
-            x = torch.cat([x, maps], 1)
-        h = self.stem(unfold(self.plan.pad(x), self.plan.patch))
-        if self.told is not None:
-            h = h + _as_map(self.told(vec), h)
-        for level, blocks in enumerate(self.blocks):
-            for block in blocks:  # type: ignore[attr-defined]
-                h = block(h)
-            if level < len(self.downs):
-                h = self.downs[level](unfold(h, 2))
-        flat = F.leaky_relu(h, SLOPE).flatten(1)  # (N, W * prod(coarsest))
+        flat = self.trunk(x, vec, maps).flatten(1)  # (N, W * prod(coarsest))
         out: torch.Tensor = self.head(torch.cat([flat, vec.to(flat)], 1) if vec.shape[1] else flat)
         return out
 
@@ -189,6 +219,7 @@ class Decoder(nn.Module):
     mapped  M, the channels of the condition's map, which is stacked onto the finest features
     width   channels of the finest level
     blocks  residual blocks a level
+    skips   the code reaches every block, not the first layer alone (Brock et al. 2019, "skip-z")
     """
 
     def __init__(
@@ -199,10 +230,12 @@ class Decoder(nn.Module):
         mapped: int = 0,
         width: int = 64,
         blocks: int = 1,
+        skips: bool = False,
     ) -> None:
         super().__init__()
         self.plan = plan = Plan(shape, width)
         gain = math.sqrt(2 / (1 + SLOPE**2))
+        self.skips = skips
         self.start = nn.Linear(latent + told, plan.widths[-1] * math.prod(plan.coarsest))
         nn.init.normal_(self.start.weight, 0, 1 / math.sqrt(latent + told))
         nn.init.zeros_(self.start.bias)
@@ -210,23 +243,100 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList()
         for level in reversed(range(plan.levels)):
             w = plan.widths[level]
-            self.blocks.append(nn.ModuleList(Block(plan.rank, w, told) for _ in range(blocks)))
+            shifts = told + latent if skips else told
+            self.blocks.append(nn.ModuleList(Block(plan.rank, w, shifts) for _ in range(blocks)))
             if level:
                 self.ups.append(convolution(plan.rank, w, plan.widths[level - 1] * 2**plan.rank, 1))
         finest = plan.widths[0] + mapped * plan.patch**plan.rank
         self.head = convolution(plan.rank, finest, plan.channels * plan.patch**plan.rank, 3, gain=gain)
 
     def forward(self, z: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        h = self.start(torch.cat([z, vec], 1) if vec.shape[1] else z)
+        code = torch.cat([z, vec], 1) if vec.shape[1] else z
+        shifts = code if self.skips else vec
+        h = self.start(code)
         h = h.reshape(len(z), self.plan.widths[-1], *self.plan.coarsest)  # (N, W * prod) -> (N, W, *coarsest)
         if self.plan.rank == 2:
             h = h.contiguous(memory_format=torch.channels_last)
         for level, blocks in enumerate(self.blocks):
             for block in blocks:  # type: ignore[attr-defined]
-                h = block(h, vec)
+                h = block(h, shifts)
             if level < len(self.ups):
                 h = fold(self.ups[level](h), 2)
         h = F.leaky_relu(h, SLOPE)
         if maps.shape[1]:
             h = torch.cat([h, unfold(self.plan.pad(maps), self.plan.patch).to(h)], 1)
         return self.plan.crop(fold(self.head(h), self.plan.patch))
+
+
+class Discriminator(nn.Module):
+    """(N, C, *S) and Cond -> features, and from them logits of a sample and of a pair (sample, y).
+
+    shape     (C, *S)
+    told      K, the width of the condition's vector
+    mapped    M, the channels of the condition's map, which is stacked onto x
+    width     channels of the finest level
+    blocks    residual blocks a level
+    features  F, the width of what the logits are made of
+    spread    show the features how varied their batch is, so that alike fakes are found out (Karras et
+              al. 2018, minibatch deviation)
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        told: int = 0,
+        mapped: int = 0,
+        width: int = 64,
+        blocks: int = 1,
+        features: int = 128,
+        spread: bool = False,
+    ) -> None:
+        super().__init__()
+        self.trunk = Trunk(shape, 0, mapped, width, lambda level: blocks)
+        self.spread = spread
+        inputs = self.trunk.outputs + (math.prod(self.trunk.plan.coarsest) if spread else 0)
+        self.flat = nn.Linear(inputs, features)
+        nn.init.normal_(self.flat.weight, 0, math.sqrt(2 / (1 + SLOPE**2)) / math.sqrt(inputs))
+        nn.init.zeros_(self.flat.bias)
+        self.alone = nn.Linear(features, 1)
+        self.embed = nn.Linear(told, features, bias=False) if told else None
+        self.pair = nn.Linear(features, 1) if told or mapped else None
+        for head in (self.alone, self.pair):
+            if head is not None:
+                nn.init.normal_(head.weight, 0, 1 / math.sqrt(features))
+
+    def forward(self, x: torch.Tensor, maps: torch.Tensor, sets: int = 1) -> torch.Tensor:
+        """(N, C, *S), (N, M, *S) -> features (N, F).
+
+        sets  equal parts of the batch that `spread` keeps apart: the reals and the fakes
+        """
+        h = self.trunk(x, maps[:, :0], maps)
+        if self.spread:
+            h = torch.cat([h, _spread(h, sets)], 1)
+        out: torch.Tensor = F.leaky_relu(self.flat(h.flatten(1)), SLOPE)
+        return out
+
+    def judge_alone(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (N, F) -> logits (N,) of x, whatever y is."""
+        logits: torch.Tensor = self.alone(features)[:, 0]
+        return logits
+
+    def judge_pair(self, features: torch.Tensor, vec: torch.Tensor) -> torch.Tensor:
+        """Features (N, F) and vec (N, K) -> logits (N,) of the pair: psi(h) + <h, e(y)> / sqrt(F).
+
+        Source: Miyato and Koyama, "cGANs with projection discriminator" (2018), equation 3.
+        """
+        if self.pair is None:
+            return self.judge_alone(features)
+        logits: torch.Tensor = self.pair(features)[:, 0]
+        if self.embed is not None:
+            logits = logits + (features * self.embed(vec.to(features))).sum(1) / math.sqrt(features.shape[1])
+        return logits
+
+
+def _spread(h: torch.Tensor, sets: int) -> torch.Tensor:
+    """The mean deviation of the features over the samples of each set, as one more channel (N, 1, *coarsest)."""
+    each = h.float().reshape(sets, len(h) // sets, -1)
+    deviation = (each.var(1, unbiased=False) + 1e-8).sqrt().mean(1)  # (sets,)
+    column = deviation.repeat_interleave(len(h) // sets).reshape(-1, *[1] * (h.ndim - 1))
+    return column.expand(-1, 1, *h.shape[2:]).to(h)

@@ -21,11 +21,14 @@ from .dataset import Dataset
 from .device import environment, generator, numpy_generator
 from .errors import BadInput, UsageError
 from .snapshot import make_model
-from .types import Batch
+from .types import Batch, Model
 
-__all__ = ["batch_at", "check_asked", "make_plan", "read_plan", "refuse_changes"]
+__all__ = ["balanced", "batch_at", "check_asked", "make_plan", "read_plan", "refuse_changes"]
 
 log = logging.getLogger("sibling")
+
+HELD_EVERY = 8  # steps between two looks at held-out samples
+LEAST_HELD = 16  # held-out samples; fewer say nothing about overfitting
 
 
 def check_asked(minutes: float | None, steps: int | None, batch: int | None, keep: str) -> None:
@@ -52,8 +55,9 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
     derived: list[dict[str, str]] = []
     # 1. Arguments of the model that follow from the data; what the user names wins.
     given = dict(asked["arguments"])
-    if asked["keep"] == "decoder" and "keep_encoder" in make_model(name, {}).arguments():
-        given["keep_encoder"] = False
+    if asked["keep"] == "decoder":
+        dropped = {"keep_encoder", "keep_discriminator"} & make_model(name, {}).arguments().keys()
+        given.update(dict.fromkeys(dropped, False))
     chosen = dict(given)
     probe = make_model(name, given)
     for key, value, why in type(probe).derive(n, len(classes), data.shape):
@@ -131,13 +135,14 @@ def _seconds_a_step(data: Dataset, rows: np.ndarray, plan: dict[str, Any]) -> fl
     """The time of one update, on a model that is thrown away afterwards."""
     model = make_model(plan["model"], plan["arguments"])
     model.build(data.shape, data.condition, generator(plan["seed"], "measure"))
-    start, done = time.perf_counter(), 0
-    while done < 4 or time.perf_counter() - start < 1.5:
-        if done == 3:
+    start, done, first = time.perf_counter(), 0, 3
+    # Whole rounds of eight: a model may do something only every few steps.
+    while done < first + 8 or (time.perf_counter() - start < 1.5 or (done - first) % 8):
+        if done == first:
             start = time.perf_counter()  # the first steps allocate and choose kernels
-        model.step(batch_at(data, rows, done, plan, 10**9))
+        model.step(batch_at(data, rows, done, plan, 10**9, model=model))
         done += 1
-    return (time.perf_counter() - start) / max(1, done - 3)
+    return (time.perf_counter() - start) / (done - first)
 
 
 @lru_cache(maxsize=2)  # a batch may lie in two epochs; a permutation a step would cost as much as reading it
@@ -145,22 +150,76 @@ def _order(seed: int, epoch: int, n: int) -> np.ndarray:
     return numpy_generator(seed, "order", epoch).permutation(n)
 
 
-def batch_at(data: Dataset, rows: np.ndarray, step: int, plan: dict[str, Any], steps: int) -> Batch:
-    """The batch of a step: a function of (seed, step) alone, so that a resumed run sees the same ones."""
+def batch_at(
+    data: Dataset,
+    rows: np.ndarray,
+    step: int,
+    plan: dict[str, Any],
+    steps: int,
+    *,
+    model: Model | None = None,
+    vicinity: Any = None,
+) -> Batch:
+    """The batch of a step: a function of (seed, step) alone, so that a resumed run sees the same ones.
+
+    model     what it `wants` beside x and y: wrong conditions, held-out samples
+    vicinity  of a continuous condition over `rows`; chooses other reals and conditions around the batch's own
+    """
     size, seed = plan["batch"], plan["seed"]
     first = step * size
     positions = np.arange(first, first + size)
-    chosen = np.empty(size, np.int64)
+    at = np.empty(size, np.int64)
     for epoch in range(first // len(rows), (first + size - 1) // len(rows) + 1):
         inside = positions // len(rows) == epoch
         order = _order(seed, epoch, len(rows))
-        chosen[inside] = rows[order[positions[inside] % len(rows)]]
-    chosen.sort()  # the order inside a batch means nothing; a memory map reads forwards
-    x = data.x(chosen)
-    rng = generator(seed, "step", step)
-    if getattr(data.modality, "flips", ()):
-        x = data.modality.augment(x, 0.0, rng)
-    return Batch(x, data.cond(chosen), rng, min(1.0, step / steps))
+        at[inside] = order[positions[inside] % len(rows)]
+    at.sort()  # the order inside a batch means nothing; a memory map reads forwards
+    rng, draws = generator(seed, "step", step), numpy_generator(seed, "conditions", step)
+    made = weight = wrong = held = None
+    y: list[Any]
+    if vicinity is None:
+        y = data.y(rows[at])
+    else:
+        y, at, others, weights = vicinity.draw(at, draws)
+        made, weight = data.condition.encode(others, data.shape[1:]), torch.from_numpy(weights)
+    x = _mirrored(data, data.x(rows[at]), rng)
+    if getattr(model, "wants_wrong", False) and data.condition.unambiguous:
+        wrong = data.condition.encode(data.condition.mismatch(y, draws), data.shape[1:])
+    if getattr(model, "wants_held", False) and step % HELD_EVERY == 0:
+        held = _held(data, size, draws, rng)
+    cond = data.condition.encode(y, data.shape[1:])
+    return Batch(x, cond, rng, min(1.0, step / steps), wrong, made, weight, held, step)
+
+
+def balanced(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Rows in which rare groups are repeated until all groups weigh alike.
+
+    Above 20 to 1 only half of the way (square root): a handful of samples seen a thousand times is learned
+    by heart.
+    """
+    groups = np.array(data.classes(rows))
+    names, counts = np.unique(groups, return_counts=True)
+    ratio = counts.max() / counts.min()
+    if ratio < 1.5:
+        return rows
+    power = 1.0 if ratio <= 20 else 0.5
+    wanted = np.round(counts * (counts.max() / counts) ** power).astype(int)
+    parts = [np.resize(rows[groups == name], n) for name, n in zip(names, wanted, strict=True)]
+    return np.sort(np.concatenate(parts))
+
+
+def _mirrored(data: Dataset, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Mirrored half of the time where the data say that this is harmless."""
+    return data.modality.augment(x, 0.0, rng) if getattr(data.modality, "flips", ()) else x
+
+
+def _held(data: Dataset, size: int, draws: np.random.Generator, rng: torch.Generator) -> Batch | None:
+    """Held-out samples, as many as a batch has; None where there are too few to gauge anything by."""
+    rows = data.rows("val", "real")
+    if len(rows) < LEAST_HELD:
+        return None
+    rows = np.sort(draws.choice(rows, size, replace=len(rows) < size))
+    return Batch(_mirrored(data, data.x(rows), rng), data.cond(rows), rng, 0.0)
 
 
 def read_plan(out: Path) -> dict[str, Any]:

@@ -80,12 +80,22 @@ class Batch:
     cond      the condition of each sample
     rng       the random stream of this step, a function of (seed, step) alone
     progress  the share of the planned steps that is done, in [0, 1]; every schedule reads it
+    wrong     for each sample a condition that is wrong for it (`Condition.mismatch`); None = not asked for
+    made      what a generator is told instead of `cond` (vicinal training, CcGAN); None = `cond`
+    weight    (N,) vicinal weights of the pairs; None = all 1
+    held      a batch of held-out samples, now and then, for models that gauge overfitting; else None
+    number    the number of the step, from 0
     """
 
     x: torch.Tensor
     cond: Cond
     rng: torch.Generator
     progress: float
+    wrong: Cond | None = None
+    made: Cond | None = None
+    weight: torch.Tensor | None = None
+    held: Batch | None = None
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -231,11 +241,22 @@ class Modality(Protocol):
 
 @runtime_checkable
 class Condition(Protocol):
-    """What y is. A condition never sees x."""
+    """What y is. A condition never sees x.
+
+    name         its name in the table
+    width        K, what `encode` gives as vec (N, K)
+    channels     M, what `encode` gives as map (N, M, *S)
+    classes      the names of all groups, in the order in which they are shown
+    columns      the names under which the parts of y stand in a metadata file, for example ("severity",)
+    unambiguous  whether a real sample with a wrong y may count as fake (matching-aware discriminator)
+    """
 
     name: str
     width: int
     channels: int
+    classes: Sequence[str]
+    columns: Sequence[str]
+    unambiguous: bool
 
     def fit(self, y: Sequence[Any]) -> Condition:
         """The condition that knows these values."""
@@ -254,6 +275,19 @@ class Condition(Protocol):
 
     def groups(self, y: Sequence[Any]) -> list[str]:
         """The class of each value: what is counted, balanced and reported."""
+
+    def within(self, group: str, rng: np.random.Generator) -> Any:
+        """One y of this group, as the data have them. Raises UsageError for an unknown group."""
+
+    def complete(
+        self, given: Mapping[str, Any], n: int, rng: np.random.Generator, *, outside: bool = False
+    ) -> list[Any]:
+        """n values of y in which the given columns have the given values; the other columns are drawn as
+        the data have them. Text is parsed.
+
+        outside  allow numbers outside the seen range, and labels that were never seen together
+        Raises UsageError for an unknown column or label, and for what `outside` would allow.
+        """
 
     def to_json(self) -> dict[str, Any]:
         """Everything that `from_json` needs to make this condition again."""
@@ -290,7 +324,10 @@ class Model(Protocol):
         """
 
     def sample(self, cond: Cond, y: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
-        """float32 (N, C, *S) in [-1, 1]; sample i depends on cond[i], y[i] and seeds[i] alone."""
+        """float32 (N, C, *S) in [-1, 1]; sample i depends on cond[i], y[i] and seeds[i] alone.
+
+        y  (N,) the group of each sample, as `Condition.groups` names it
+        """
 
     def state(self) -> dict[str, torch.Tensor]:
         """What `sample` needs, as named tensors."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["MODELS"]
 
 MODELS = {
+    "gan": "sibling.models.gan:GAN",
     "vae": "sibling.models.vae:VAE",
     "bootstrap": "sibling.models.bootstrap:Bootstrap",
 }

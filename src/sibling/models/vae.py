@@ -5,6 +5,9 @@ plus KL to N(0, 1) (Kingma and Welling 2014). Two likelihoods: "mse", the textbo
 the default "sigma", a Gaussian whose variance is the optimal one for each batch, which takes the
 balance of the two terms out of the user's hands (Rybkin et al. 2021). After training a prior is fitted
 on the codes (`prior.py`); the encoder is then not needed any more.
+
+With `adversarial` above 0 a discriminator sharpens the decoder from half of the training on (Larsen et
+al. 2016, VAE-GAN): reconstructions are its fakes.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import torch
 
 from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
-from ..nets import Decoder, Encoder
+from ..nets import Decoder, Discriminator, Encoder
 from ..types import Batch, Cond, Condition
+from .critic import Critic, Ledger, channels_last, on_device
 from .prior import fit_mixture
 from .texture import BINS, add_texture, fit_texture
 from .update import guarded_update, load_strictly
@@ -28,6 +32,8 @@ from .update import guarded_update, load_strictly
 __all__ = ["VAE", "kl_to_normal", "reparameterise"]
 
 NOISE_SAMPLES = 4_000  # training samples whose residuals set the texture
+CRITIC_STRENGTH = 0.2  # of the augmentation that the discriminator sees
+CRITIC_RATE = 5e-4  # learning rate of the discriminator
 Z_LIMIT = 6.0  # log-variances beyond this are numerically one-sided
 
 
@@ -44,6 +50,9 @@ class VAE:
     prior          "mixture": fitted on the codes of each class; "normal": N(0, I), as in the textbook
     components     the most mixture components of a class
     texture        how much of the likelihood's fine grain a sample gets: 1 as fitted, 0 the decoder's mean
+    adversarial    how hard a discriminator pulls at the decoder, relative to the reconstruction's gradient;
+                   0 = there is none
+    adversarial_from  the share of the training after which it pulls
     learning_rate  of AdamW at the start; falls to nothing as a cosine
     weight_decay   of AdamW
     keep_encoder   keep the encoder in the snapshot (to encode real samples); False = decoder alone
@@ -61,6 +70,8 @@ class VAE:
         prior: str = "mixture",
         components: int = 10,
         texture: float = 0.75,
+        adversarial: float = 0.0,
+        adversarial_from: float = 0.5,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         keep_encoder: bool = True,
@@ -79,6 +90,8 @@ class VAE:
         self.prior = prior
         self.components = components
         self.texture = texture
+        self.adversarial = adversarial
+        self.adversarial_from = adversarial_from
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.keep_encoder = keep_encoder
@@ -100,7 +113,7 @@ class VAE:
         """The arguments that make this model again."""
         names = (
             "latent", "width", "blocks", "beta", "likelihood", "free_bits", "warm_up", "prior",
-            "components", "texture", "learning_rate", "weight_decay", "keep_encoder",
+            "components", "texture", "adversarial", "adversarial_from", "learning_rate", "weight_decay", "keep_encoder",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -114,6 +127,9 @@ class VAE:
                 "encoder": Encoder(shape, 2 * self.latent, told, mapped, self.width, self.blocks),
                 "decoder": Decoder(shape, self.latent, told, mapped, self.width, self.blocks),
             }
+            if self.adversarial > 0:
+                self.networks["discriminator"] = Discriminator(shape, told, mapped, self.width, self.blocks)
+                self.networks["ledger"] = Ledger(CRITIC_STRENGTH)
         layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
         for network in self.networks.values():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
@@ -121,12 +137,36 @@ class VAE:
     @cached_property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """AdamW for both networks; made when training asks for it: sampling would pay two seconds for its imports."""
-        parameters = [p for network in self.networks.values() for p in network.parameters()]
-        return {
+        parameters = [p for name in self.generating for p in self.networks[name].parameters()]
+        made: dict[str, torch.optim.Optimizer] = {
             "adam": torch.optim.AdamW(
                 parameters, self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
             )
         }
+        if self.adversarial > 0:
+            judges = self.networks["discriminator"].parameters()
+            made["discriminator"] = torch.optim.Adam(judges, CRITIC_RATE, betas=(0.0, 0.99), fused=True)
+        return made
+
+    @property
+    def watched(self) -> bool:
+        """Whether `fit` chooses by samples: the evidence lower bound only falls when a discriminator pulls."""
+        return self.adversarial > 0
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the discriminator's side remembers between steps."""
+        ledger: Ledger = self.networks["ledger"]  # type: ignore[assignment]
+        return ledger
+
+    @cached_property
+    def critic(self) -> Critic:
+        """The discriminator that sharpens the decoder. Raises UsageError where there is none."""
+        if "discriminator" not in self.networks:
+            raise UsageError(
+                "This VAE has no discriminator: it was trained without `adversarial`, or kept as decoder alone."
+            )
+        return Critic(self.networks["discriminator"], self.ledger, adaptive=False)  # type: ignore[arg-type]
 
     # ---- training ----------------------------------------------------------------------------
 
@@ -137,33 +177,51 @@ class VAE:
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate * warm
         beta = self.beta * min(1.0, batch.progress / self.warm_up) if self.warm_up else self.beta
-        reconstruction, kl, kl_used, mse = self._terms(batch, draw=True)
-        loss = (reconstruction + beta * kl_used) / math.prod(self.shape)
+        x, told = channels_last(batch.x.to(self.device)), on_device(batch.cond, self.device)
+        noise = torch.randn(len(x), self.latent, generator=batch.rng).to(self.device)
+        with autocast(self.device):
+            mean, log_variance = self._posterior(self.networks["encoder"](x, told.vec, told.map))
+            z = reparameterise(mean, log_variance, noise)
+            output = self.networks["decoder"](z, told.vec, told.map)
+        output = output.float()
+        reconstruction, mse = self._reconstruction(output, x)
+        a_dimension = kl_to_normal(mean, log_variance)  # (Z,)
+        kl, size = a_dimension.sum(), math.prod(self.shape)
+        loss = (reconstruction + beta * a_dimension.clamp(min=self.free_bits).sum()) / size
+        row: dict[str, float] = {}
+        if self.adversarial > 0 and batch.progress >= self.adversarial_from:
+            pull, row = self._sharpen(batch, output, x, told, reconstruction / size)
+            loss = loss + pull
         norm, self._skipped = guarded_update(optimizer, loss, clip=1.0, skipped=self._skipped)
-        return {
+        return row | {
             "loss/total": float(reconstruction.detach() + beta * kl.detach()),
             "loss/reconstruction": float(reconstruction.detach()),
             "loss/kl": float(kl.detach()),
-            "loss/mse": float(mse),
+            "loss/mse": float(mse.detach()),
             "gradient/norm": norm,
         }
 
-    def _terms(
-        self, batch: Batch, *, draw: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(reconstruction, KL, KL with free bits, mean squared error): nats a sample, averaged over the batch."""
-        x = batch.x.to(self.device)
-        vec, maps = batch.cond.vec.to(self.device), batch.cond.map.to(self.device)
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        noise = torch.randn(len(x), self.latent, generator=batch.rng).to(self.device)
-        with autocast(self.device, enabled=draw):
-            mean, log_variance = self._posterior(self.networks["encoder"](x, vec, maps))
-            z = reparameterise(mean, log_variance, noise) if draw else mean
-            output = self.networks["decoder"](z, vec, maps)
-        reconstruction, mse = self._reconstruction(output.float(), x)
-        a_dimension = kl_to_normal(mean, log_variance)  # (Z,)
-        return reconstruction, a_dimension.sum(), a_dimension.clamp(min=self.free_bits).sum(), mse.detach()
+    def _sharpen(
+        self, batch: Batch, output: torch.Tensor, x: torch.Tensor, told: Cond, own: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """One update of the discriminator, and a term that pulls the decoder towards what it takes for real.
+
+        The pull is measured at the output, `adversarial` times as strong as the reconstruction's own (Esser
+        et al. 2021, VQGAN, who measure it at the last layer): no balance depends on the scale of a loss.
+        """
+        critic = self.critic
+        row, real_logits = critic.learn(
+            self.optimizers["discriminator"], batch, x, output.detach(), told, share=1.0
+        )
+        leaf = output.detach().requires_grad_(True)
+        lost = critic.teach(batch, leaf, told, real_logits, share=1.0)
+        (slope,) = torch.autograd.grad(lost, leaf)
+        (slope_own,) = torch.autograd.grad(own, output, retain_graph=True)
+        factor = self.adversarial * slope_own.norm() / slope.norm().clamp(min=1e-12)
+        if not torch.isfinite(factor):
+            return output.new_zeros(()), row
+        row["loss/g"] = float(lost.detach())
+        return factor * (output * slope).sum(), row
 
     def _reconstruction(self, output: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(nats a sample, mean squared error) of a decoded batch under the likelihood."""
@@ -215,15 +273,15 @@ class VAE:
         stride = max(1, len(classes) // NOISE_SAMPLES)
         decoded, residual = [], []
         for (batch, _), z in zip(batches(), codes, strict=True):
-            decoded.append(self._decode(z[::stride], batch.cond[slice(None, None, stride)]))
+            with torch.no_grad():
+                decoded.append(self.generate(z[::stride], batch.cond[slice(None, None, stride)]).clamp(-1, 1))
             residual.append(batch.x[::stride] - decoded[-1])
         self.grain = {"sigma": fit_texture(torch.cat(decoded), torch.cat(residual))}
 
     @torch.no_grad()
     def sample(self, cond: Cond, y: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Decode a code from the prior of each class (N, C, *S); code i depends on y[i] and seeds[i] alone."""
-        z = torch.stack([self._code(name, seed) for name, seed in zip(y, seeds, strict=True)])
-        x = self._decode(z, cond)
+        x = self.generate(self.codes(y, seeds), cond).clamp(-1, 1)
         if self.texture and self.grain:
             white = torch.stack(
                 [torch.randn(self.shape, generator=generator(seed, "texture")) for seed in seeds]
@@ -231,27 +289,38 @@ class VAE:
             x = add_texture(x, self.texture * white, self.grain["sigma"])
         return x.clamp(-1, 1)
 
-    def _decode(self, z: torch.Tensor, cond: Cond) -> torch.Tensor:
-        """Codes (N, Z) -> the decoder's mean (N, C, *S) in [-1, 1]."""
+    def generate(self, z: torch.Tensor, cond: Cond) -> torch.Tensor:
+        """Codes (N, Z) -> the decoder's mean (N, C, *S), unbounded; differentiable."""
         output = self.networks["decoder"](
             z.to(self.device), cond.vec.to(self.device), cond.map.to(self.device)
         )
-        x: torch.Tensor = output.float().clamp(-1, 1).cpu()
+        x: torch.Tensor = output.float().cpu()
         return x
 
-    def _code(self, name: str, seed: int) -> torch.Tensor:
+    def codes(self, y: Sequence[str], seeds: Sequence[int], psi: float = 1.0) -> torch.Tensor:
+        """Codes (N, Z) from the prior of each group; code i depends on y[i] and seeds[i] alone.
+
+        psi  how far from the centre of its mixture component: 1 as the prior has it, 0 the centre itself
+        """
+        return torch.stack([self._code(name, seed, psi) for name, seed in zip(y, seeds, strict=True)])
+
+    def _code(self, name: str, seed: int, psi: float) -> torch.Tensor:
         rng = generator(seed, "code")
         u, noise = torch.rand((), generator=rng), torch.randn(self.latent, generator=rng)
         if self.prior == "normal" or not self.mixture:
-            return noise
+            return psi * noise
         g = self.names.index(name)
         edges = self.mixture["weights"][g].cumsum(0)
         k = int(torch.searchsorted(edges, u * edges[-1]).clamp(max=len(edges) - 1))
-        return self.mixture["means"][g, k] + self.mixture["cholesky"][g, k] @ noise
+        return self.mixture["means"][g, k] + psi * self.mixture["cholesky"][g, k] @ noise
 
     def state(self) -> dict[str, torch.Tensor]:
-        """decoder/*, prior/*, grain/* and, unless it was dropped, encoder/*."""
-        kept = ("encoder", "decoder") if self.keep_encoder and "encoder" in self.networks else ("decoder",)
+        """decoder/*, prior/*, grain/* and, unless they were dropped, encoder/* and discriminator/*."""
+        kept: tuple[str, ...] = (
+            ("encoder", "decoder") if self.keep_encoder and "encoder" in self.networks else ("decoder",)
+        )
+        if self.keep_encoder and "discriminator" in self.networks:
+            kept = (*kept, "discriminator")
         weights = {
             f"{name}/{key}": value.detach().cpu().contiguous()
             for name in kept
@@ -262,17 +331,20 @@ class VAE:
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take over a state. Raises UnsafeFile."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "decoder": {}, "prior": {}, "grain": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {
+            part: {} for part in ("encoder", "decoder", "discriminator", "prior", "grain")
+        }
         for key, value in state.items():
             part, _, name = key.partition("/")
-            if part not in parts:
+            if part not in parts or (part == "discriminator" and part not in self.networks):
                 raise UnsafeFile(f"A VAE has no part {part!r}; known: {', '.join(parts)}.")
             parts[part][name] = value
         load_strictly(self.networks["decoder"], parts["decoder"], "decoder")
-        if parts["encoder"]:
-            load_strictly(self.networks["encoder"], parts["encoder"], "encoder")
-        else:
-            self.networks.pop("encoder", None)
+        for part in ("encoder", "discriminator"):
+            if parts[part]:
+                load_strictly(self.networks[part], parts[part], part)
+            else:
+                self.networks.pop(part, None)
         missing = [
             part
             for part, asked in (("prior", self.prior == "mixture"), ("grain", self.texture > 0))

@@ -1,0 +1,283 @@
+"""Adversarial networks: a generator and a discriminator play V(G, D), with or without a condition.
+
+One step of the game: N noise vectors give N fakes, which are mixed with N reals to train D; another N
+noise vectors train G through a D that is frozen. With a condition D sees pairs (x, y), and a real x
+with a wrong y counts as fake too (Reed et al. 2016, GAN-CLS).
+
+The default loss pairs each real with a fake of the same y (relativistic, Jolicoeur-Martineau 2018)
+under gradient penalties on both kinds (R1 + R2, lazily); that and networks without normalisation are
+R3GAN's recipe (Huang et al. 2024), which converges without further tricks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..device import autocast, best, generator, seeded
+from ..errors import UnsafeFile, UsageError
+from ..nets import Decoder, Discriminator
+from ..types import Batch, Cond, Condition
+from .critic import CLIP, Critic, Ledger, channels_last, on_device
+from .game import LOSSES
+from .update import guarded_update, load_strictly
+
+__all__ = ["GAN"]
+
+
+class GAN:
+    """Generator against discriminator.
+
+    latent              Z, the width of the noise
+    width               channels of the finest level of the generator
+    critic_width        the same of the discriminator
+    blocks              residual blocks a level
+    loss                "relativistic", "minimax", "nonsaturating", "least-squares" or "hinge"
+    gamma               weight of the gradient penalties R1 and R2 (each gamma / 2)
+    lazy                penalties every so many steps, with so many times the weight
+    lecam               weight of the LeCam regulariser; 0 = none
+    strength            of the discriminator's augmentation at the start, 0 to 1
+    adaptive            let a held-out gauge of overfitting drive the strength
+    target              what the gauge is kept at
+    matching            a real x with a wrong y counts as fake, with this weight; 0 = not at all
+    transition          the condition comes in between these shares of the training; (0, 0) = from the start
+    learning_rate       of Adam for the generator at the start; falls to a tenth as a cosine
+    critic_rate         the same of the discriminator, as a multiple of the generator's
+    keep_discriminator  keep the discriminator in the snapshot, to reject samples by its score
+    """
+
+    generating: Sequence[str] = ("generator",)
+    wants_wrong = True
+    wants_held = True
+    wants_balance = True
+    wants_vicinity = True
+    watched = True
+
+    def __init__(
+        self,
+        latent: int = 64,
+        width: int = 64,
+        critic_width: int = 64,
+        blocks: int = 1,
+        loss: str = "relativistic",
+        gamma: float = 2.0,
+        lazy: int = 8,
+        lecam: float = 0.0,
+        strength: float = 0.2,
+        adaptive: bool = True,
+        target: float = 0.4,
+        matching: float = 0.5,
+        transition: Sequence[float] = (0.0, 0.0),
+        vicinity: str = "nearest",
+        skips: bool = True,
+        mbstd: bool = True,
+        learning_rate: float = 1e-3,
+        critic_rate: float = 1.0,
+        keep_discriminator: bool = True,
+    ) -> None:
+        if loss not in LOSSES:
+            raise UsageError(f"loss is {loss!r}; known: {', '.join(LOSSES)}.")
+        if lazy < 1:
+            raise UsageError(f"lazy is {lazy}; the penalties come every 1, 2, 3, ... steps.")
+        if len(transition) != 2 or not 0 <= transition[0] <= transition[1] <= 1:
+            raise UsageError(f"transition is {transition!r}; give two shares, for example [0.2, 0.45].")
+        self.latent = latent
+        self.width = width
+        self.critic_width = critic_width
+        self.blocks = blocks
+        self.loss = loss
+        self.gamma = gamma
+        self.lazy = lazy
+        self.lecam = lecam
+        self.strength = strength
+        self.adaptive = adaptive
+        self.target = target
+        self.matching = matching
+        self.transition = tuple(transition)
+        self.learning_rate = learning_rate
+        self.vicinity = vicinity
+        self.skips, self.mbstd = skips, mbstd
+        self.critic_rate = critic_rate
+        self.keep_discriminator = keep_discriminator
+        self.networks: dict[str, nn.Module] = {}
+        self.device = best()
+        self._skipped = 0
+
+    @staticmethod
+    def derive(n: int, classes: int, shape: Sequence[int]) -> list[tuple[str, Any, str]]:
+        """Arguments that follow from the data: (name, value, reason)."""
+        return []
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make this model again."""
+        names = (
+            "latent", "width", "critic_width", "blocks", "loss", "gamma", "lazy", "lecam", "strength", "adaptive",
+            "target", "matching", "transition", "vicinity", "skips", "mbstd", "learning_rate", "critic_rate", "keep_discriminator",
+        )  # fmt: skip
+        return {**{name: getattr(self, name) for name in names}, "transition": list(self.transition)}
+
+    def build(self, shape: Sequence[int], condition: Condition, rng: torch.Generator) -> None:
+        """Make the networks; their initial weights depend on `rng` alone."""
+        self.shape = tuple(shape)
+        told, mapped = condition.width, condition.channels
+        self.conditional = told + mapped > 0
+        with seeded(int(torch.randint(2**62, (), generator=rng))):
+            self.networks = {
+                "generator": Decoder(
+                    shape, self.latent, told, mapped, self.width, self.blocks, skips=self.skips
+                ),
+                "discriminator": Discriminator(
+                    shape, told, mapped, self.critic_width, self.blocks, spread=self.mbstd
+                ),
+                "ledger": Ledger(self.strength),
+            }
+        layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+        for network in self.networks.values():
+            network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Adam without momentum for each player: momentum makes a game go in circles (R3GAN, StyleGAN)."""
+        return {
+            name: torch.optim.Adam(
+                self.networks[name].parameters(), self.learning_rate, betas=(0.0, 0.99), fused=True
+            )
+            for name in ("discriminator", "generator")
+        }
+
+    @cached_property
+    def critic(self) -> Critic:
+        """The discriminator with its loss, penalties and augmentation. Raises UsageError without it."""
+        if "discriminator" not in self.networks:
+            raise UsageError(
+                "This snapshot was kept without its discriminator (--keep decoder): it cannot judge."
+            )
+        return Critic(
+            self.networks["discriminator"],  # type: ignore[arg-type]
+            self.ledger,
+            loss=self.loss,
+            gamma=self.gamma,
+            lazy=self.lazy,
+            lecam=self.lecam,
+            matching=self.matching,
+            adaptive=self.adaptive,
+            target=self.target,
+        )
+
+    @property
+    def ledger(self) -> Ledger:
+        """Strength, gauge and averages."""
+        ledger: Ledger = self.networks["ledger"]  # type: ignore[assignment]
+        return ledger
+
+    # ---- training ----------------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One update of D, then one of G."""
+        self._set_rates(batch.progress)
+        critic, share = self.critic, self._share(batch.progress)
+        told = on_device(batch.cond, self.device)
+        made = told if batch.made is None else on_device(batch.made, self.device)
+        real = channels_last(batch.x.to(self.device))
+        with torch.no_grad(), autocast(self.device):
+            fake = self._generate(self._noise(len(real), batch.rng), made)
+        row, real_logits = critic.learn(
+            self.optimizers["discriminator"], batch, real, fake, told, share=share
+        )
+        with autocast(self.device):
+            fake = self._generate(self._noise(len(real), batch.rng), made)
+        loss = critic.teach(batch, fake, told, real_logits, share=share)
+        norm, self._skipped = guarded_update(
+            self.optimizers["generator"], loss, clip=CLIP, skipped=self._skipped
+        )
+        lost = float(loss.detach())
+        row.update({"loss/g": lost, "loss/total": row["loss/d"] + lost, "gradient/g": norm})
+        return row
+
+    def _set_rates(self, progress: float) -> None:
+        shape = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = self.learning_rate * shape * float(self.ledger.rate)
+        for name, factor in (("generator", 1.0), ("discriminator", self.critic_rate)):
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = rate * factor
+
+    def _share(self, progress: float) -> float:
+        """How much the condition counts: 0 before the transition, 1 after it."""
+        start, end = self.transition
+        if not self.conditional:
+            return 0.0
+        return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))
+
+    def _noise(self, n: int, rng: torch.Generator) -> torch.Tensor:
+        return torch.randn(n, self.latent, generator=rng).to(self.device)
+
+    def _generate(self, z: torch.Tensor, cond: Cond) -> torch.Tensor:
+        x: torch.Tensor = self.networks["generator"](z, cond.vec, cond.map)
+        return x
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> tuple[float, int]:
+        """What D loses on these held-out samples against fakes of the same y, without augmentation.
+
+        A game has no loss that falls: `fit` chooses by the kernel distance of `watch.py` instead.
+        """
+        told = on_device(batch.cond, self.device)
+        fake = self._generate(self._noise(len(batch.x), batch.rng), told)
+        r, f = self.critic.score(batch.x, batch.cond), self.critic.score(fake, batch.cond)
+        return float(LOSSES[self.loss].discriminator(r, f).sum()), len(batch.x)
+
+    # ---- after training ----------------------------------------------------------------------
+
+    def settle(
+        self, batches: Callable[[], Iterator[tuple[Batch, list[str]]]], rng: np.random.Generator
+    ) -> None:
+        """Nothing to fit: the generator is the whole sampler."""
+
+    def codes(self, y: Sequence[str], seeds: Sequence[int], psi: float = 1.0) -> torch.Tensor:
+        """Noise vectors (N, Z), each a function of its seed alone, psi times as far from the centre."""
+        return psi * torch.stack(
+            [torch.randn(self.latent, generator=generator(seed, "code")) for seed in seeds]
+        )
+
+    def generate(self, z: torch.Tensor, cond: Cond) -> torch.Tensor:
+        """Codes (N, Z) -> x (N, C, *S) in [-1, 1]; differentiable."""
+        x: torch.Tensor = (
+            self._generate(z.to(self.device), on_device(cond, self.device)).float().clamp(-1, 1).cpu()
+        )
+        return x
+
+    @torch.no_grad()
+    def sample(self, cond: Cond, y: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """(N, C, *S); sample i depends on cond[i] and seeds[i] alone."""
+        return self.generate(self.codes(y, seeds), cond)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """generator/* and, unless it was dropped, discriminator/*."""
+        kept = ["generator"]
+        if self.keep_discriminator and "discriminator" in self.networks:
+            kept.append("discriminator")
+        return {
+            f"{name}/{key}": value.detach().cpu().contiguous()
+            for name in kept
+            for key, value in self.networks[name].state_dict().items()
+        }
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over a state. Raises UnsafeFile."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"generator": {}, "discriminator": {}}
+        for key, tensor in state.items():
+            part, _, name = key.partition("/")
+            if part not in parts:
+                raise UnsafeFile(f"A GAN has no part {part!r}; known: {', '.join(parts)}.")
+            parts[part][name] = tensor
+        load_strictly(self.networks["generator"], parts["generator"], "generator")
+        if parts["discriminator"]:
+            load_strictly(self.networks["discriminator"], parts["discriminator"], "discriminator")
+        else:
+            self.networks.pop("discriminator", None)
