@@ -41,11 +41,48 @@ def test_every_command_has_help_with_its_options(verb: str, capsys: pytest.Captu
     assert main([verb, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"Usage: sibling {verb}" in shown
-    if verb != "models":
+    if verb not in ("models", "latent"):
         parameters = set(
             getattr(sibling, verb).__code__.co_varnames[: getattr(sibling, verb).__code__.co_kwonlyargcount]
         )
         assert all(f"--{name.replace('_', '-')}" in shown for name in parameters - {"like", "place"})
+
+
+@pytest.mark.parametrize("look", [*cli_module._LATENT])
+def test_every_look_has_help_with_its_options(look: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latent", "--help"]) == 0
+    assert look in capsys.readouterr().out
+    assert main(["latent", look, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: sibling latent {look}" in shown
+    code = getattr(sibling, look).__code__
+    named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    assert all(f"--{name.replace('_', '-')}" in shown for name in named)
+
+
+def test_looks_write_pictures_and_say_what_they_show(
+    run: Snapshot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, key = str(run.folder), run.data.table["key"][0]
+    calls = [
+        ["truncate", place, "--psi", "0", "1", "--group", "3"],
+        ["interpolate", place, "--group", "3", "--to-group", "8", "--frames", "4"],
+        ["interpolate", place, "--images", key, "--images", run.data.table["key"][1]],
+        ["vary", place, "--over", "label=3,8", "--rows", "2"],
+        ["project", place, key, run.data.table["key"][1], "--codes", str(tmp_path / "codes.npz")],
+    ]
+    for number, call in enumerate(calls):
+        out = tmp_path / f"{number}.{'gif' if number == 1 else 'png'}"
+        assert main(["latent", *call, "--out", str(out)]) == 0
+        assert str(out) in capsys.readouterr().out
+        assert out.stat().st_size > 100
+        assert main(["latent", *call, "--out", str(out)]) == 2
+        assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "codes.npz").is_file()
+    assert main(["latent", "vary", place, "--rows", "1"]) == 0
+    assert "No picture was written" in capsys.readouterr().out
+    assert main(["latent", "project", place, key]) == 0
+    assert f"{key}  root mean squared error 0." in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +113,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["write", "--out", "{tmp}/w"], 2, "nothing to write"),
         (["verify", "{tmp}"], 3, "not made by Sibling"),
         (["report", "{tmp}"], 3, ""),
+        (["latent", "vray"], 2, "vray"),
+        (["latent", "reject", "{run}"], 2, "no discriminator"),
+        (["latent", "vary", "{run}", "--over", "sise=0:1:3"], 2, "no column 'sise'"),
+        (["latent", "truncate", "{run}", "--out", "{tmp}/a.jpg"], 2, ".png, or a .gif"),
+        (["latent", "project", "{run}", "/no/where.png"], 3, "neither a file nor a key"),
         (["enlarge", "{digits}", "{digits}/larger"], 2, "lie in each other"),
         (["example", "{digits}"], 2, "--overwrite"),
     ],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import io
 import itertools
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from PIL import Image as Picture
 
 import sibling
 from sibling.conditions import CONDITIONS
@@ -35,8 +39,24 @@ ALL = {
     "formats": names(FORMATS, "sibling.formats"),
     "metrics": names(METRICS, "sibling.metrics"),
 }
-# Values of y that a condition can know; two of them are enough for most.
-VALUES: dict[str, list[Any]] = {"none": [None] * 24}
+
+
+def png(seed: int, size: tuple[int, int] = (9, 13)) -> str:
+    """A tiny gray picture as a map lies in y: a PNG in base64."""
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+    Picture.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+# 24 values of y that a condition can know; those of "label" serve a condition that is not named here.
+VALUES: dict[str, list[Any]] = {
+    "none": [None] * 24,
+    "labels": [["hat"], ["hat", "smile"], [], ["smile"]] * 6,
+    "value": [{"severity": i / 23, "size": float(i * 7 % 24)} for i in range(24)],
+    "map": [{"conditioning_image": png(i)} for i in range(24)],
+    "joint": [{"kind": ["leaf", "stem"][i % 2], "severity": i / 23} for i in range(24)],
+}
 MADE_FROM: dict[str, tuple[int, ...]] = {}  # modality -> shape of an array that it decodes; (9, 13) else
 
 
@@ -79,7 +99,7 @@ def product(*tables: str) -> list[Any]:
 
 def small(name: str) -> dict[str, Any]:
     known = make_model(name, {}).arguments()
-    return {key: value for key, value in TINY.items() if key in known}
+    return {key: value for key, value in {**TINY, "critic_width": 8}.items() if key in known}
 
 
 def trained(name: str, data: Dataset) -> Model:
@@ -188,6 +208,7 @@ def test_a_condition_keeps_its_contract(name: str) -> None:
     condition, y = condition_of(name)
     assert isinstance(condition, Condition)
     assert condition.name == name
+    assert isinstance(condition.unambiguous, bool)
     for cond in (condition.encode(y, (4, 5)), condition.null(len(y), (4, 5))):
         assert cond.vec.shape == (len(y), condition.width)
         assert cond.map.shape == (len(y), condition.channels, 4, 5)
@@ -196,10 +217,104 @@ def test_a_condition_keeps_its_contract(name: str) -> None:
     rng = np.random.default_rng(0)
     drawn = condition.draw(50, rng)
     assert len(condition.encode(drawn, (4, 5))) == 50
-    assert set(condition.groups(drawn)) <= set(condition.groups(y))
+    assert all(value in y for value in drawn)  # as the data have them
+    assert list(dict.fromkeys(condition.classes)) == list(condition.classes)
+    assert set(condition.groups(y)) == set(condition.classes)
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_a_condition_comes_back_from_its_json(name: str) -> None:
+    condition, y = condition_of(name)
+    saved = json.loads(json.dumps(condition.to_json(), allow_nan=False))
+    assert saved == condition.to_json()
+    again = make_condition(saved)
+    assert again.to_json() == saved
+    for what in ("width", "channels", "unambiguous"):
+        assert getattr(again, what) == getattr(condition, what)
+    for what in ("classes", "columns"):
+        assert list(getattr(again, what)) == list(getattr(condition, what))
+    for ask in (
+        lambda c, r: c.draw(9, r),
+        lambda c, r: c.within(c.classes[0], r),
+        lambda c, r: c.complete({}, 3, r),
+    ):
+        assert ask(again, np.random.default_rng(3)) == ask(condition, np.random.default_rng(3))
+    assert all(value in y for value in again.draw(9, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_what_a_condition_tells_is_the_same_each_time_and_in_each_batch(name: str) -> None:
+    condition, y = condition_of(name)
     again = make_condition(condition.to_json())
-    assert again.to_json() == condition.to_json()
-    assert torch.equal(again.encode(y, (4,)).vec, condition.encode(y, (4,)).vec)
+    first = condition.encode(y, (4, 5))
+    for other in (condition.encode(y, (4, 5)), again.encode(y, (4, 5))):
+        assert torch.equal(other.vec, first.vec)
+        assert torch.equal(other.map, first.map)
+    for i, value in enumerate(y):  # one alone, as `sample` may ask
+        alone = condition.encode([value], (4, 5))
+        assert torch.equal(alone.vec[0], first.vec[i])
+        assert torch.equal(alone.map[0], first.map[i])
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_a_y_within_a_group_lies_in_it(name: str) -> None:
+    condition, y = condition_of(name)
+    rng = np.random.default_rng(0)
+    for group in condition.classes:
+        for _ in range(5):
+            value = condition.within(group, rng)
+            assert condition.groups([value]) == [group]
+            assert value in y
+    with pytest.raises(UsageError, match="Did you mean"):
+        condition.within(condition.classes[0] + "q", rng)
+
+
+def given_text(value: Any) -> str:
+    """A value as a person writes it on the command line."""
+    return "|".join(value) if isinstance(value, list) else str(value)
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_complete_keeps_what_is_given_and_draws_the_rest(name: str) -> None:
+    condition, y = condition_of(name)
+    rng = np.random.default_rng(0)
+    assert len(condition.complete({}, 7, rng)) == 7
+    assert condition.complete({}, 0, rng) == []
+    for column in condition.columns:
+        for row in y[:6]:
+            value = row[column] if isinstance(row, dict) else row
+            for said in (value, given_text(value)):
+                made = condition.complete({column: said}, 5, rng)
+                assert len(made) == 5
+                assert all((one[column] if isinstance(one, dict) else one) == value for one in made)
+                condition.encode(made, (4, 5))
+    if isinstance(y[0], dict):  # all of them at once
+        assert condition.complete(y[3], 2, rng) == [y[3], y[3]]
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_complete_refuses_what_is_not_known(name: str) -> None:
+    condition, y = condition_of(name)
+    rng = np.random.default_rng(0)
+    with pytest.raises(UsageError, match=r"no column|no y"):
+        condition.complete({"qqqq": "1"}, 1, rng)
+    for column in condition.columns:
+        with pytest.raises(UsageError, match=f"Did you mean '{column}'"):
+            condition.complete({column + "e": "1"}, 1, rng)
+        value = y[0][column] if isinstance(y[0], dict) else y[0]
+        if isinstance(value, list) or (isinstance(value, str) and not value.startswith("iVBOR")):
+            with pytest.raises(UsageError, match="Did you mean"):
+                condition.complete({column: given_text(value) + "t"}, 1, rng)
+        else:
+            with pytest.raises(UsageError, match=column):
+                condition.complete({column: "qqqq"}, 1, rng)
+        if isinstance(value, float):
+            with pytest.raises(UsageError, match=r"outside .* 0 to .*--allow-outside.*allow_outside=True"):
+                condition.complete({column: "99"}, 1, rng)
+            made = condition.complete({column: "99"}, 2, rng, outside=True)  # type: ignore[call-arg]
+            assert [one[column] for one in made] == [99.0, 99.0]
+            assert torch.isfinite(condition.encode(made, (4, 5)).vec).all()
+            assert set(condition.groups(made)) <= set(condition.classes)
 
 
 @pytest.mark.parametrize("name", ALL["conditions"])
@@ -214,7 +329,18 @@ def test_a_mismatched_y_is_never_the_own_one(name: str) -> None:
         wrong = condition.mismatch(y, rng)
         assert len(wrong) == len(y)
         assert all(a != b for a, b in zip(wrong, y, strict=True))
-        condition.encode(wrong, (4,))  # known values all the same
+        condition.encode(wrong, (4, 5))  # known values all the same
+    only = type(condition)().fit([y[0]] * 3)
+    with pytest.raises(UsageError, match="at least two"):
+        only.mismatch([y[0]], rng)
+
+
+@pytest.mark.parametrize("name", ALL["conditions"])
+def test_a_vicinity_is_offered_where_y_is_a_number_and_nowhere_else(name: str) -> None:
+    condition, y = condition_of(name)
+    numbers = isinstance(y[0], dict) and any(isinstance(value, float) for value in y[0].values())
+    assert hasattr(condition, "vicinity") == numbers
+    assert hasattr(make_condition(condition.to_json()), "vicinity") == numbers
 
 
 # ---- modalities -----------------------------------------------------------------------------------
@@ -296,3 +422,48 @@ def test_a_metric_keeps_its_contract(name: str) -> None:
     many = torch.randn(60, 4, generator=generator("many"))
     low, high = metric.range
     assert low <= metric(real=many[:30], fake=many[30:]) <= high
+
+
+# ---- format x condition x model -------------------------------------------------------------------
+
+
+def said(data: Dataset) -> list[tuple[bytes, str, str, str]]:
+    """What must come back of each sample: pixels, y, origin and split."""
+    columns = (data.table[name] for name in ("y", "origin", "split"))
+    return sorted(
+        (np.asarray(raw).tobytes(), json.dumps(y, sort_keys=True), origin, split)
+        for raw, y, origin, split in zip(data.raw, *columns, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("format_name", "condition"), product("formats", "conditions"))
+def test_a_condition_is_found_again_where_it_was_written(
+    format_name: str, condition: str, tmp_path: Path
+) -> None:
+    data = data_of(condition, "image")
+    once = sibling.read(sibling.write(data, out=tmp_path / "once", format=format_name))
+    again = sibling.read(sibling.write(once, out=tmp_path / "again", format=format_name))
+    for found in (once, again):
+        assert found.found["format"] == format_name
+        assert found.condition.name == condition
+        assert list(found.condition.columns) == list(data.condition.columns)
+        assert said(found) == said(data)
+        assert found.condition.to_json()["name"] == data.condition.to_json()["name"]
+
+
+@pytest.mark.parametrize(("condition", "model"), product("conditions", "models"))
+def test_what_a_model_makes_is_read_again_with_its_y(condition: str, model: str, tmp_path: Path) -> None:
+    """In every format; one training serves them all."""
+    data = data_of(condition, "image")
+    run = sibling.fit(
+        data, out=tmp_path / "run", model=model, steps=3, arguments=small(model), tensorboard=False
+    )
+    made = sibling.sample(run, want=2)
+    assert all(y in data.table["y"] for y in made.table["y"])
+    assert run.condition.groups(made.table["y"]) == [name for name in run.condition.classes for _ in "ab"]
+    for format_name in ALL["formats"]:
+        out = sibling.write(data, made, out=tmp_path / format_name, format=format_name, against=run)
+        assert (
+            said(sibling.read(out)) == said(sibling.read(out, like=data)) == sorted(said(data) + said(made))
+        )
+        assert sibling.verify(out) == []

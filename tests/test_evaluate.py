@@ -19,14 +19,15 @@ from conftest import TINY, blobs, dataset
 
 import sibling
 from sibling import files
-from sibling.dataset import Dataset, synthetic
+from sibling.dataset import Dataset, condition_of, synthetic
 from sibling.errors import BadInput, UsageError
-from sibling.judge import Numbers
+from sibling.judge import Numbers, label_errors
 from sibling.metrics import METRICS
 from sibling.metrics.features import RandomFeatures, in_batches
 from sibling.metrics.lift import ARMS as lift_arms
 from sibling.metrics.lift import CANDIDATE, LEAST_TEST, RIVALS, Arm, arms_of, power, run_arm, verdict
 from sibling.metrics.recogniser import Pool, Recogniser, train_recogniser
+from sibling.png import to_png, to_text
 from sibling.snapshot import Snapshot
 from sibling.types import Evaluation, Verdict
 
@@ -482,3 +483,104 @@ def test_the_arms_are_those_that_the_estimate_counts() -> None:
     nothing = (lambda rows: torch.zeros(len(rows), 1, 8, 8), np.array([0, 1]))
     arms = arms_of(real=nothing, fake=nothing, strength=0.0, rng=np.random.default_rng(0))
     assert tuple(arm.name for arm in arms) == lift_arms
+
+
+# ---- numbers, maps and no y -----------------------------------------------------------------------
+
+
+def bars(n: int = 300, seed: int = 0, *, noise: bool = False) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Pictures uint8 (n, 1, 8, 8) as bright as their severity says, or of noise, and a number that they do not show."""
+    rng = np.random.default_rng(seed)
+    severity, hidden = rng.random(n), rng.random(n)
+    raw = rng.integers(0, 40, (n, 1, 8, 8))
+    if not noise:
+        raw[..., :4] += (200 * severity).astype(int)[:, None, None, None]
+    y = [{"severity": float(a), "hidden": float(b)} for a, b in zip(severity, hidden, strict=True)]
+    return raw.astype(np.uint8), y
+
+
+def of_numbers(noise: bool = False) -> Dataset:
+    raw, y = bars(noise=noise)
+    data = dataset(raw, [None] * len(raw))
+    data.condition = condition_of({"severity": "value", "hidden": "value"}).fit(y)
+    data.table["y"] = y
+    return data
+
+
+def made_like(data: Dataset, y: list[Any], raw: np.ndarray, **info: Any) -> Dataset:
+    keys = [f"{i}" for i in range(len(y))]
+    return synthetic(raw, y, keys, [dict(info) for _ in y], data)
+
+
+def test_a_number_that_samples_show_has_a_small_error_and_a_wrong_one_a_large_one() -> None:
+    data, notes = of_numbers(), []
+    raw, y = bars(100, seed=5)
+    honest, lying = made_like(data, y, raw), made_like(data, y[::-1], raw)
+    rows = np.arange(100)
+    (right,) = label_errors(data, honest, rows, 0, notes)
+    (wrong,) = label_errors(data, lying, rows, 0, notes)
+    assert (right.name, right.goal) == ("label_error", "min")
+    assert right.space.startswith("severity: regressor ")
+    assert right.floor < 0.05
+    assert right.low <= right.value <= right.high < 0.05
+    assert wrong.value > 0.2  # two uniform numbers are 1/3 apart
+    assert right.floor == wrong.floor  # the same regressor, the same real samples
+    assert set(right.per_class) <= set(data.condition.classes)
+    assert right.counts == {"real": 60, "fake": 100}
+    assert "No label_error of hidden: a regressor cannot read it off" in notes[0]
+    assert Evaluation([right], None).score("label_error", "severity") is right  # type: ignore[arg-type]
+
+
+def test_samples_outside_of_what_was_seen_are_not_held_against_a_model() -> None:
+    data, notes = of_numbers(), []
+    raw, y = bars(40, seed=5)
+    fake = made_like(data, y, raw)
+    for i in range(20):
+        fake.table["y"][i] = {"severity": 9.0, "hidden": 0.5}
+        fake.table["info"][i] = {"outside": True}
+    (found,) = label_errors(data, fake, np.arange(40), 0, notes)
+    assert found.counts["fake"] == 20
+    assert found.value < 0.05
+
+
+def test_what_no_regressor_can_see_is_not_judged() -> None:
+    data, notes = of_numbers(noise=True), []
+    raw, y = bars(30, seed=5, noise=True)
+    assert label_errors(data, made_like(data, y, raw), np.arange(30), 0, notes) == []
+    assert len(notes) == 2
+    few, notes = data.subset(range(75)), []
+    assert label_errors(few, made_like(data, y, raw), np.arange(30), 0, notes) == []
+    assert "too few" in notes[0]
+
+
+def test_the_whole_evaluation_of_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = of_numbers()
+    run = sibling.fit(data, out=tmp_path / "run", steps=30, arguments=TINY, tensorboard=False)
+    raw, y = bars(100, seed=5)
+    kept = sibling.curate(made_like(data, y, raw, snapshot=run.name, index=0), against=run, refill=False)
+    assert len(kept) > 50
+    monkeypatch.setattr(import_module("sibling.evaluate"), "steps_for", lambda n: 20)
+    found = sibling.evaluate(kept, against=run, seeds=2)
+    assert found.score("label_error").value < 0.06
+    assert set(found.score("label_agreement").per_class) <= set(run.condition.classes)
+    assert found.verdict.arms  # the bins of the first number are classes
+    saved = files.read_json(run.folder / "evaluation" / "evaluation.json")
+    assert saved["pictures"]["classes"] == [name for name in run.condition.classes]
+    assert all(isinstance(row["y"], str) for row in saved["pictures"]["copies"])
+
+
+@pytest.mark.parametrize("what", ["nothing", "map"])
+def test_without_classes_the_verdict_says_why(what: str, tmp_path: Path) -> None:
+    raw, _ = blobs(120)
+    data = dataset(raw, [None] * 120)
+    reason = "these samples have no labels"
+    if what == "map":
+        shown = [to_text(to_png(sample[0])) for sample in raw]
+        data.table["y"] = [{"sketch": text} for text in shown]
+        data.condition = condition_of({"sketch": "map"}).fit(data.table["y"])
+        reason = "a map makes none here"
+    run = sibling.fit(data, out=tmp_path / "run", steps=10, arguments=TINY, tensorboard=False)
+    found = sibling.evaluate(sibling.sample(run, want=60), against=run)
+    assert found.verdict.answer == "cannot tell"
+    assert reason in found.verdict.sentence
+    assert {score.name for score in found.scores} >= {"copy_share"}

@@ -73,10 +73,11 @@ def test_a_verb_is_a_function_after_any_import_order(order: str) -> None:
     code = f"""
 import sibling
 {order}
-import sibling.fit, sibling.evaluate as module
+import sibling.fit, sibling.latent, sibling.project, sibling.reject, sibling.evaluate as module
 from sibling import evaluate
 from sibling.curate import curate
-names = ["curate", "enlarge", "evaluate", "example", "fit", "read", "report", "sample", "verify", "write"]
+names = ["curate", "enlarge", "evaluate", "example", "fit", "read", "report", "sample", "verify", "write",
+         "interpolate", "project", "reject", "truncate", "vary"]
 print(all(type(getattr(sibling, name)).__name__ == "function" for name in names), callable(evaluate))
 """
     assert python(code) == "True True"

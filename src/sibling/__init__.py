@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from .evaluate import evaluate
     from .example import example
     from .fit import fit
+    from .latent import interpolate, truncate, vary
+    from .project import project
     from .read import read
+    from .reject import reject
     from .report import report
     from .sample import sample
+    from .sheet import Sheet
     from .snapshot import Snapshot
     from .types import Evaluation, Record, Score, Verdict
     from .verify import verify
@@ -37,6 +41,7 @@ _PLACES = {
     "Evaluation": "types",
     "Record": "types",
     "Score": "types",
+    "Sheet": "sheet",
     "SiblingError": "errors",
     "Snapshot": "snapshot",
     "Verdict": "types",
@@ -45,9 +50,14 @@ _PLACES = {
     "evaluate": "evaluate",
     "example": "example",
     "fit": "fit",
+    "interpolate": "latent",
+    "project": "project",
     "read": "read",
+    "reject": "reject",
     "report": "report",
     "sample": "sample",
+    "truncate": "latent",
+    "vary": "latent",
     "verify": "verify",
     "write": "write",
 }
@@ -57,6 +67,7 @@ __all__ = [
     "Evaluation",
     "Record",
     "Score",
+    "Sheet",
     "SiblingError",
     "Snapshot",
     "Verdict",
@@ -65,9 +76,14 @@ __all__ = [
     "evaluate",
     "example",
     "fit",
+    "interpolate",
+    "project",
     "read",
+    "reject",
     "report",
     "sample",
+    "truncate",
+    "vary",
     "verify",
     "write",
 ]

@@ -34,15 +34,31 @@ _VERBS = {
     "write": "Write real and synthetic samples as one data set.",
     "verify": "Re-hash and re-decode a folder that Sibling made.",
     "report": "Make the HTML report of a run.",
+    "latent": "Pictures of what the codes of a model do.",
     "models": "List the models.",
     "example": "Write a small folder of real pictures to try things with.",
+}
+
+# The looks of `sibling latent`.
+_LATENT = {
+    "truncate": "The same samples at several psi.",
+    "reject": "The samples that the discriminator scores highest.",
+    "interpolate": "The way from one sample, or real picture, to another.",
+    "vary": "The same codes under many y.",
+    "project": "The codes of real pictures, and what the model makes of them.",
 }
 
 app = cyclopts.App(
     name="sibling", help=_HELP, version=__version__, help_format="plaintext", result_action="return_value"
 )
+_latent = cyclopts.App(name="latent", help=_VERBS["latent"])
+for _name, _help in _LATENT.items():
+    _latent.command(f"sibling.commands:{_name}", name=_name, help=_help)
 for _name, _help in _VERBS.items():
-    app.command(f"sibling.commands:{_name}", name=_name, help=_help)
+    if _name == "latent":
+        app.command(_latent)
+    else:
+        app.command(f"sibling.commands:{_name}", name=_name, help=_help)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

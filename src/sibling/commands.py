@@ -23,10 +23,15 @@ __all__ = [  # noqa: F822 - made by __getattr__, see there
     "evaluate",
     "example",
     "fit",
+    "interpolate",
     "models",
+    "project",
     "read",
+    "reject",
     "report",
     "sample",
+    "truncate",
+    "vary",
     "verify",
     "write",
 ]
@@ -54,9 +59,13 @@ def _command(
             continue
         hint: Any = hints[name]
         text = str(hint)
-        if "Path" in text:
+        if name in ("images", "psi"):
+            several = list[str] if name == "images" else tuple[float, ...]
+            optional = several if parameter.default is parameter.empty else several | None
+            hint = Annotated[optional, Parameter(consume_multiple=True, negative=())]
+        elif "Path" in text:
             hint = Path | None if "None" in text else Path
-        elif name == "want":
+        elif name in ("want", "given", "to_given", "over", "label_column"):
             hint = str | None
         elif name == "arguments":
             as_json = Parameter(converter=_json_object, n_tokens=1, accepts_keys=False)
@@ -75,7 +84,7 @@ def _command(
 
 
 def _verb(name: str, then: Callable[[Any, dict[str, Any]], int | None]) -> Any:
-    return _command(getattr(import_module(f"sibling.{name}"), name), then)
+    return _command(getattr(import_module("sibling"), name), then)
 
 
 def _after_enlarge(evaluation: Any, arguments: dict[str, Any]) -> None:
@@ -116,6 +125,16 @@ def _after_verify(wrong: list[str], arguments: dict[str, Any]) -> int:
     return errors.BadInput.exit_code if wrong else 0
 
 
+def _after_look(sheet: Any, arguments: dict[str, Any]) -> None:
+    for key, error in zip(sheet.keys, sheet.errors, strict=bool(sheet.errors)):
+        print(printable(f"{key}  root mean squared error {error:.4f} of a range of 2"))
+    for kind, place in (("picture", arguments.get("out")), ("codes", arguments.get("codes"))):
+        if place is not None:
+            print(f"{kind:<9} {place}")
+    if arguments.get("out") is None and not sheet.errors:
+        print("No picture was written: name one with --out picture.png or --out picture.gif.")
+
+
 def models() -> None:
     """List the models with their arguments."""
     for name in names(MODELS, "sibling.models"):
@@ -136,6 +155,11 @@ _AFTER: dict[str, Callable[[Any, dict[str, Any]], int | None]] = {
     "verify": _after_verify,
     "report": lambda path, _: print(f"report    {path}"),
     "example": lambda out, _: print(f"pictures  {out}"),
+    "truncate": _after_look,
+    "reject": lambda kept, arguments: print(kept, arguments.get("out") or "", sep="\n"),
+    "interpolate": _after_look,
+    "vary": _after_look,
+    "project": _after_look,
 }
 
 

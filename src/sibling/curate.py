@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ import numpy as np
 import torch
 
 from . import files
-from .dataset import Dataset, synthetic
-from .judge import NearestReal, Numbers, fetcher, most_rows, recogniser_of, synthetic_of
+from .dataset import Dataset, kinds_of, synthetic
+from .formats.columns import cells_of
+from .given import MAP
+from .judge import NearestReal, Numbers, fetcher, judged_rows, most_rows, recogniser_of, synthetic_of
 from .metrics.agreement import calibrated_limit, mislabelled
 from .metrics.features import RandomFeatures
 from .metrics.memorisation import copies, doubles, threshold
 from .metrics.recogniser import Recogniser
 from .read import read
-from .sample import draw
+from .sample import draw, draw_given
 from .snapshot import Snapshot
 from .write import write
 
@@ -64,7 +68,7 @@ def curate(
         fake = read(place, like=snapshot.data)
     fake = synthetic_of(fake, snapshot) if len(fake) else fake
     judge = _Judge(snapshot, seed)
-    wanted = Counter(fake.classes(np.arange(len(fake))))
+    wanted = Counter(_wishes(fake))
     kept, dropped, round_number = fake.subset([]), [], 0
     candidates = fake
     next_index = _next_indices(fake)
@@ -73,12 +77,12 @@ def curate(
         keep, reasons = judge.look(candidates, kept)
         dropped += reasons
         kept = _joined(kept, candidates.subset(keep), snapshot.data)
-        missing = wanted - Counter(kept.classes(np.arange(len(kept))))
+        missing = wanted - Counter(_wishes(kept))
         if not refill or not missing or round_number > rounds:
             break
-        draws = {name: range(next_index[name], next_index[name] + n) for name, n in missing.items()}
-        next_index.update({name: indices.stop for name, indices in draws.items()})
-        candidates = draw(snapshot, draws, _seed_of_samples(fake))
+        draws = {wish: range(next_index[wish], next_index[wish] + n) for wish, n in missing.items()}
+        next_index.update({wish: indices.stop for wish, indices in draws.items()})
+        candidates = _drawn(snapshot, draws, fake)
     _record(snapshot, wanted, kept, dropped, round_number, judge)
     if out is not None:
         write(fake=kept, out=out, against=snapshot, overwrite=overwrite)
@@ -87,16 +91,16 @@ def curate(
 
 def _record(
     snapshot: Snapshot,
-    wanted: Counter[str],
+    wanted: Counter[_Wish],
     kept: Dataset,
     dropped: list[dict[str, Any]],
     rounds: int,
     judge: _Judge,
 ) -> None:
     """Write curation.json and curation.jsonl in the run folder, and say the outcome."""
-    have = Counter(kept.classes(np.arange(len(kept))))
+    have = Counter(_wishes(kept))
     reasons = Counter(row["reason"] for row in dropped)
-    short = [f"{name} {have[name]} of {n}" for name, n in wanted.items() if have[name] < n]
+    short = [f"{wish.name} {have[wish]} of {n}" for wish, n in wanted.items() if have[wish] < n]
     summary = {
         "short": short,
         "asked": wanted.total(),
@@ -121,16 +125,52 @@ def _record(
         )
 
 
-def _next_indices(fake: Dataset) -> dict[str, int]:
-    """The first index of each class that was not drawn yet."""
-    after: dict[str, int] = {}
-    for name, info in zip(fake.classes(np.arange(len(fake))), fake.table["info"], strict=True):
-        after[name] = max(after.get(name, 0), int(info.get("index", -1)) + 1)
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a sample was asked to be: one of a class, or a y of which a part was given (as JSON)."""
+
+    name: str
+    given: bool = False
+    outside: bool = False
+
+
+def _wishes(fake: Dataset) -> list[_Wish]:
+    wishes = []
+    for group, y, info in zip(
+        fake.classes(np.arange(len(fake))), fake.table["y"], fake.table["info"], strict=True
+    ):
+        given = info.get("given")
+        if not isinstance(given, dict):
+            wishes.append(_Wish(group))
+            continue
+        cells = cells_of(y, kinds_of(fake.condition))
+        whole = {column: cells.get(column) if value == MAP else value for column, value in given.items()}
+        wishes.append(_Wish(json.dumps(whole, sort_keys=True), True, bool(info.get("outside"))))
+    return wishes
+
+
+def _next_indices(fake: Dataset) -> dict[_Wish, int]:
+    """The first index of each wish that was not drawn yet."""
+    after: dict[_Wish, int] = {}
+    for wish, info in zip(_wishes(fake), fake.table["info"], strict=True):
+        after[wish] = max(after.get(wish, 0), int(info.get("index", -1)) + 1)
     return after
 
 
-def _seed_of_samples(fake: Dataset) -> int:
-    return int(fake.table["info"][0].get("seed", 0)) if len(fake) else 0
+def _drawn(snapshot: Snapshot, draws: dict[_Wish, range], fake: Dataset) -> Dataset:
+    """These indices of each wish, with the seed and the style of the samples that they replace."""
+    first = fake.table["info"][0]
+    seed, shared = int(first.get("seed", 0)), first.get("style") == "shared"
+    plain = {wish.name: indices for wish, indices in draws.items() if not wish.given}
+    made = draw(snapshot, plain, seed, shared_style=shared) if plain else fake.subset([])
+    for outside in (False, True):
+        rows = [
+            (json.loads(w.name), indices) for w, indices in draws.items() if w.given and w.outside == outside
+        ]
+        if rows:
+            more = draw_given(snapshot, rows, seed, allow_outside=outside, shared_style=shared)
+            made = _joined(made, more, snapshot.data) if len(made) else more
+    return made
 
 
 def _joined(kept: Dataset, more: Dataset, like: Dataset) -> Dataset:
@@ -198,7 +238,7 @@ class _Judge:
                 i,
                 ("unreal", f"{near.distance[i]:.3f} away from the nearest training sample (limit {far:.3f})"),
             )
-        self._labels(fakes, rows, reasons)
+        self._labels(fakes, reasons)
         # Only against those that stay: a sample must not go because of one that goes itself.
         staying = np.array([i for i in rows.tolist() if i not in reasons], np.int64)
         if len(staying):
@@ -210,7 +250,7 @@ class _Judge:
                         "double",
                         "nearly equal to an earlier synthetic sample",
                     )
-        out = []
+        out, classes = [], fakes.classes(rows)
         for i in rows.tolist():
             info = fakes.table["info"][i]
             nearest_key = self.data.table["key"][train[int(near.index[i])]]
@@ -219,11 +259,10 @@ class _Judge:
             info.setdefault("scores", {})["copy_ratio"] = round(ratio, 4)
             if i in reasons:
                 reason, detail = reasons[i]
-                y = fakes.table["y"][i]
                 out.append(
                     {
                         "key": fakes.table["key"][i],
-                        "y": y,
+                        "y": classes[i],
                         "reason": reason,
                         "detail": detail,
                         "nearest_real": nearest_key,
@@ -232,21 +271,22 @@ class _Judge:
                 )
         return [i for i in rows.tolist() if i not in reasons], out
 
-    def _labels(self, fakes: Dataset, rows: np.ndarray, reasons: dict[int, tuple[str, str]]) -> None:
-        if self.recogniser is None:
+    def _labels(self, fakes: Dataset, reasons: dict[int, tuple[str, str]]) -> None:
+        rows = judged_rows(fakes)
+        if self.recogniser is None or len(rows) == 0:
             return
         claimed = torch.from_numpy(self.numbers(fakes, rows))
         probabilities = self.recogniser.probabilities(fetcher(fakes, rows), len(rows))
         own = probabilities.gather(1, claimed[:, None])[:, 0]
         wrong = mislabelled(probabilities, claimed, self.limit)
-        for i in rows.tolist():
-            fakes.table["info"][i].setdefault("scores", {})["label_agreement"] = round(float(own[i]), 4)
-            if wrong[i]:
-                seen = self.numbers.names[int(probabilities[i].argmax())]
+        for at, i in enumerate(rows.tolist()):
+            fakes.table["info"][i].setdefault("scores", {})["label_agreement"] = round(float(own[at]), 4)
+            if wrong[at]:
+                seen = self.numbers.names[int(probabilities[at].argmax())]
                 reasons.setdefault(
                     i,
                     (
                         "mislabelled",
-                        f"looks like {seen!r} (claimed class {float(own[i]):.3f}, limit {self.limit:.3f})",
+                        f"looks like {seen!r} (claimed class {float(own[at]):.3f}, limit {self.limit:.3f})",
                     ),
                 )

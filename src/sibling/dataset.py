@@ -19,6 +19,7 @@ import numpy as np
 from . import files
 from .conditions import CONDITIONS
 from .errors import BadInput, UsageError
+from .formats.labels import KINDS
 from .modalities import MODALITIES
 from .registry import lookup
 from .types import Cond, Condition, Modality, Record
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "condition_of",
     "is_store",
+    "kinds_of",
     "make_condition",
     "make_modality",
     "open_store",
@@ -126,7 +129,7 @@ class Dataset:
         """split -> class -> number of real samples."""
         real = self.rows(origin="real")
         pairs = Counter(zip((self.table["split"][i] for i in real), self.classes(real), strict=True))
-        order: list[str] = list(getattr(self.condition, "classes", ()))
+        order = list(self.condition.classes)
         return {
             split: {name: pairs[split, name] for name in order if pairs[split, name]}
             for split in ("train", "val", "test")
@@ -183,6 +186,29 @@ def make_condition(saved: dict[str, Any]) -> Condition:
     arguments = {key: value for key, value in saved.items() if key != "name"}
     condition: Condition = lookup(CONDITIONS, "sibling.conditions", saved["name"])(**arguments)
     return condition
+
+
+def kinds_of(condition: Condition) -> dict[str, str]:
+    """column -> "label", "labels", "value" or "map", as formats keep the parts of y; empty for no y."""
+    if condition.name == "joint":
+        parts = [make_condition(saved) for saved in condition.to_json()["parts"]]
+        return {column: kind for part in parts for column, kind in kinds_of(part).items()}
+    kind = condition.name if condition.name in KINDS else "label"  # a third party's is one text a sample
+    return dict.fromkeys(condition.columns, kind)
+
+
+def condition_of(kinds: dict[str, str]) -> Condition:
+    """The condition, not fitted yet, whose y has these columns: column -> kind."""
+    parts: list[dict[str, Any]] = []
+    numbers = [column for column, kind in kinds.items() if kind == "value"]
+    for column, kind in kinds.items():
+        if kind != "value":
+            parts.append({"name": kind, "column": column})
+        elif column == numbers[0]:
+            parts.append({"name": "value", "names": numbers})
+    if not parts:
+        return make_condition({"name": "none"})
+    return make_condition(parts[0] if len(parts) == 1 else {"name": "joint", "parts": parts})
 
 
 def is_store(path: Path) -> bool:

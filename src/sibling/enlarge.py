@@ -16,8 +16,6 @@ from .write import write
 
 __all__ = ["enlarge"]
 
-log = logging.getLogger("sibling")
-
 
 def enlarge(
     place: str | Path,
@@ -28,7 +26,8 @@ def enlarge(
     want: str | int | dict[str, int] | None = None,
     seed: int = 0,
     size: int | None = None,
-    label_column: str | None = None,
+    label_column: str | list[str] | None = None,
+    condition: str | None = None,
     on_bad: str = "auto",
     link: str = "copy",
     run: str | Path | None = None,
@@ -42,11 +41,11 @@ def enlarge(
         out: the larger data set to write: real and synthetic samples, each with its origin.
         model: "vae", or "bootstrap", the baseline.
         minutes: training time of the model; None = derived from the amount of data, at most 10.
-        want: how many synthetic samples: 500 (a class), "x5", "balance" or {"cat": 500}; None = "x5", at
-            most 10,000 in all.
+        want: how many synthetic samples: 500 (a class), "x5", "balance", {"cat": 500}; None = "x5", at most 10,000.
         seed: of everything.
         size: the longer edge of the working size in pixels; None = the data's own, at most 64.
-        label_column: the column of the metadata file that is y; None = found by name.
+        label_column: the columns of the metadata file that are y ("kind,severity"); None = found by looking.
+        condition: "label", "labels", "value", "map", "joint" or "none"; None = found by looking.
         on_bad: what to do about broken samples: "auto", "skip" or "stop".
         link: how real files are brought: "copy", "hard" or "sym".
         run: the run folder with model, scores and report; None = `out` with "-run".
@@ -58,8 +57,8 @@ def enlarge(
     files.refuse_overlap(out, Path(place), run)
     files.refuse_used(out, overwrite=overwrite)
     check_want(want)
-    data = read(place, size=size, label_column=label_column, on_bad=on_bad, seed=seed)
-    log.info("%s", "\n".join(describe(data)))
+    data = read(place, size=size, label_column=label_column, condition=condition, on_bad=on_bad, seed=seed)
+    logging.getLogger("sibling").info("%s", "\n".join(describe(data)))
     snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, resume=resume, overwrite=overwrite)
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)

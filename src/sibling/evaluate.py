@@ -16,10 +16,21 @@ import numpy as np
 import torch
 
 from . import files
-from .dataset import Dataset
+from .dataset import Dataset, kinds_of
 from .device import cores, generator, numpy_generator, threads
 from .errors import UsageError
-from .judge import NearestReal, Numbers, batch_for, fetcher, most_rows, recogniser_of, steps_for, synthetic_of
+from .judge import (
+    NearestReal,
+    Numbers,
+    batch_for,
+    fetcher,
+    judged_rows,
+    label_errors,
+    most_rows,
+    recogniser_of,
+    steps_for,
+    synthetic_of,
+)
 from .metrics import METRICS
 from .metrics.agreement import agreement
 from .metrics.features import RandomFeatures, in_batches
@@ -75,6 +86,9 @@ def evaluate(
         fake = read(fake, like=data)
     fake = synthetic_of(fake, snapshot)
     notes = _curation_notes(snapshot)
+    if len(judged := judged_rows(fake)) < len(fake):
+        notes.append(f"{len(fake) - len(judged)} samples of no class that was seen were left out.")
+        fake = fake.subset(judged)
     test = data.rows("test", "real")
     if len(test) >= LEAST_TEST:
         smallest = power(len(test))
@@ -86,6 +100,8 @@ def evaluate(
     network = RandomFeatures(data.shape)
     pictures, copy_scores = _copies(data, fake, network, seed)
     scores = copy_scores + _fidelity(data, fake, network, seed, notes)
+    scored = most_rows(np.arange(len(fake)), MOST_SCORED, seed, "label errors")
+    scores += label_errors(data, fake, scored, seed, notes)
     answer = (
         _lift(data, fake, seeds, steps, seed, notes) if lift else _no_verdict("the lift was not asked for")
     )
@@ -130,11 +146,12 @@ def _copies(
         {"real": len(train), "fake": found.total}, meaning=meaning,
     )  # fmt: skip
     order = torch.argsort(torch.nan_to_num(near.ratio, nan=9.0))[:12].tolist()
+    classes = fake.classes(rows) if fake.condition.columns else [None] * len(rows)
     shown = [
         {
             "fake": fake.table["key"][rows[i]],
             "real": data.table["key"][train[int(near.index[i])]],
-            "y": fake.table["y"][rows[i]],
+            "y": classes[i],
             "ratio": float(near.ratio[i]),
         }
         for i in order
@@ -233,13 +250,21 @@ def _no_verdict(why: str) -> Verdict:
     )
 
 
+def _why_no_classes(data: Dataset) -> str:
+    needs = "a recogniser needs at least two classes"
+    if not data.condition.columns:
+        return f"{needs}, and these samples have no labels"
+    kinds = " and ".join(sorted(set(kinds_of(data.condition).values())))
+    return needs if "label" in kinds else f"{needs}, and a {kinds} makes none here"
+
+
 def _lift(
     data: Dataset, fake: Dataset, seeds: int, steps: int | None, seed: int, notes: list[str]
 ) -> Verdict:
     numbers = Numbers.of(data)
     train, val, test = (data.rows(part, "real") for part in ("train", "val", "test"))
     if len(set(data.classes(train))) < 2:
-        return _no_verdict("a recogniser needs at least two classes")
+        return _no_verdict(_why_no_classes(data))
     if len(test) < LEAST_TEST:
         return _no_verdict(f"{len(test)} real test samples are too few; {LEAST_TEST} are the least")
     steps = steps or steps_for(len(train))

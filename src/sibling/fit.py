@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ def fit(
     seed: int = 0,
     keep: str = "all",
     arguments: dict[str, Any] | None = None,
+    label_column: str | Sequence[str] | None = None,
+    condition: str | None = None,
+    on_bad: str = "auto",
     threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -62,6 +66,9 @@ def fit(
         seed: of initial weights, order and noise.
         keep: "all", or "decoder" to leave the encoder out of the snapshot (it is not needed to sample).
         arguments: the model's own arguments by name, for example {"latent": 16}; the rest is derived.
+        label_column: the column of the metadata file that is y, or several: "kind,severity"; None = found.
+        condition: what y is: "label", "labels", "value", "map" or "joint"; None = found.
+        on_bad: what to do about broken samples: "auto", "skip" or "stop".
         threads: torch threads; None = measured.
         resume: go on with an unfinished run at `out`, or start it where there is none.
         overwrite: replace a run at `out`.
@@ -82,7 +89,7 @@ def fit(
         files.check_writable(out)
     if not resume:
         _refuse_room(out, overwrite)
-    given = read(data)
+    given = read(data, label_column=label_column, condition=condition, on_bad=on_bad)
     require_real(given)
     refuse_inside(out, given)
     if resume and finished:

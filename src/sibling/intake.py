@@ -16,14 +16,14 @@ import joblib
 import numpy as np
 
 from . import files
-from .conditions import CONDITIONS
 from .dataset import COLUMNS, Dataset
 from .device import cores
 from .duplicates import group, rows_at_a_time
 from .errors import BadInput, BadSample, ResourceError
+from .maps import fitted_text
 from .modalities import MODALITIES
 from .registry import lookup
-from .types import Record
+from .types import Condition, Record
 
 __all__ = ["decode"]
 
@@ -112,26 +112,29 @@ def _look_chunk(records: Sequence[Record], kind: Any) -> list[dict[str, Any] | s
     return looks
 
 
-# (row, sha256 of the source, of raw, perceptual hash, whether it is of one colour, fault)
-_Decoded = tuple[int, str, str, int, bool, str | None]
+# (row, sha256 of the source, of raw, y, perceptual hash, whether it is of one colour, fault)
+_Decoded = tuple[int, str, str, Any, int, bool, str | None]
 
 
-def _decode_chunk(part: Sequence[tuple[int, Record]], modality: Any, path: Path) -> list[_Decoded]:
-    """Decode samples into their rows of the array at `path`."""
+def _decode_chunk(
+    part: Sequence[tuple[int, Record]], modality: Any, path: Path, maps: Sequence[str]
+) -> list[_Decoded]:
+    """Decode samples into their rows of the array at `path`; the columns `maps` of y become text."""
     raw = files.open_array(path)
     results: list[_Decoded] = []
-    good: list[tuple[int, str, str]] = []
+    good: list[tuple[int, str, str, Any]] = []
     samples: list[np.ndarray] = []
     for row, record in part:
         try:
             content = _content(record)
             sample = modality.decode(content)
+            y = _with_maps(record.y, maps, modality)
         except BadSample as error:
-            results.append((row, "", "", 0, False, str(error)))
+            results.append((row, "", "", None, 0, False, str(error)))
             continue
         digest = hashlib.sha256(sample.tobytes()).hexdigest()
         source = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else digest
-        good.append((row, source, digest))
+        good.append((row, source, digest, y))
         samples.append(sample)
         raw[row] = sample
     if samples:
@@ -140,7 +143,12 @@ def _decode_chunk(part: Sequence[tuple[int, Record]], modality: Any, path: Path)
         flat = (planes == planes[..., :1]).all(axis=(1, 2))
         for names, hashed, constant in zip(good, modality.fingerprints(stack), flat, strict=True):
             results.append((*names, hashed, bool(constant), None))
-    return sorted(results)
+    return sorted(results, key=lambda result: result[0])
+
+
+def _with_maps(y: Any, maps: Sequence[str], modality: Any) -> Any:
+    """y with its maps as text of the working size. Raises BadSample."""
+    return y | {column: fitted_text(y[column], modality) for column in maps} if maps and y else y
 
 
 def decode(
@@ -150,8 +158,14 @@ def decode(
     size: int | None,
     like: Dataset | None,
     on_bad: str,
+    condition: Condition,
+    maps: Sequence[str] = (),
 ) -> Dataset:
-    """Decode into `folder`/raw.npy; the Dataset has no split yet. Raises BadInput, ResourceError."""
+    """Decode into `folder`/raw.npy; the Dataset has no split yet. Raises BadInput, ResourceError.
+
+    condition  what y is, not fitted yet unless it is that of `like`
+    maps       the columns of y that are pictures
+    """
     kind = lookup(MODALITIES, "sibling.modalities", modality_name)
     are_files = isinstance(next(r.source for r in records if r.source is not None), Path)
     processes = len(records) > _MANY_FILES and are_files
@@ -174,11 +188,12 @@ def decode(
     rows: list[int] = []
     digests, hashes, constant = [], [], 0
     jobs = [(row, record) for row, record in enumerate(records) if row not in bad]
-    for row, sha256, digest, hashed, flat, fault in _in_parallel(
+    for row, sha256, digest, y, hashed, flat, fault in _in_parallel(
         _decode_chunk,
         jobs,
         modality,
         path,
+        maps,
         processes=processes,
         chunk=min(_CHUNK, rows_at_a_time(modality.shape)),
     ):
@@ -189,7 +204,7 @@ def decode(
         digests.append(digest)
         hashes.append(hashed)
         constant += flat
-        _append(table, records[row], sha256)
+        _append(table, records[row], sha256, y)
     _stop_if_bad(records, bad, on_bad)
     found: dict[str, Any] = {"choices": choices, "notes": [], **_seen(records, bad, looks)}
     if constant:
@@ -197,7 +212,7 @@ def decode(
     modality = _compact(path, np.array(rows), modality, like, choices)
     raw = np.load(path, mmap_mode="r", allow_pickle=False)
     _group(raw, table, digests, hashes, found)
-    condition = like.condition if like is not None else _condition(table["y"])
+    condition = condition if like is not None else condition.fit(table["y"])
     return Dataset(raw, table, modality, condition, found=found)
 
 
@@ -224,16 +239,11 @@ def _group(
     found.update(exact_duplicates=exact, near_duplicates=near)
 
 
-def _append(table: dict[str, list[Any]], record: Record, sha256: str) -> None:
+def _append(table: dict[str, list[Any]], record: Record, sha256: str, y: Any) -> None:
     source = str(record.source.resolve()) if isinstance(record.source, Path) else None
-    values = (record.key, record.y, record.origin, record.split, sha256, source, record.info)
+    values = (record.key, y, record.origin, record.split, sha256, source, record.info)
     for name, value in zip(("key", "y", "origin", "split", "sha256", "source", "info"), values, strict=True):
         table[name].append(value)
-
-
-def _condition(y: list[Any]) -> Any:
-    name = "none" if all(value is None for value in y) else "label"
-    return lookup(CONDITIONS, "sibling.conditions", name)().fit(y)
 
 
 def _stop_if_bad(records: list[Record], bad: dict[int, str], on_bad: str) -> None:

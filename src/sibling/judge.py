@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from .dataset import Dataset
+from .dataset import Dataset, kinds_of
 from .device import numpy_generator, seed_of
 from .errors import BadInput, UsageError
 from .metrics.features import RandomFeatures, in_batches
 from .metrics.memorisation import Nearest, nearest
 from .metrics.recogniser import Pool, Recogniser, train_recogniser
+from .metrics.regressor import error_score, train_regressor
 from .registry import suggest
 from .snapshot import Snapshot
+from .types import Score
 
 __all__ = [
     "NearestReal",
     "Numbers",
     "batch_for",
     "fetcher",
+    "judged_rows",
+    "label_errors",
     "most_rows",
     "random_features",
     "recogniser_of",
@@ -33,6 +37,8 @@ __all__ = [
 MOST_TRAIN = 20_000  # training samples that a fake is compared with, unless fewer
 MOST_HELD = 1_000  # held-out real samples that set a limit or a floor
 CLASSIC_STRENGTH = 0.5
+LEAST_HELD = 10  # held-out real samples that tell whether a regressor has learned anything
+USELESS = 0.9  # of the error of always saying the median: a regressor above this judges nothing
 
 
 @dataclass
@@ -44,7 +50,7 @@ class Numbers:
     @classmethod
     def of(cls, data: Dataset) -> Numbers:
         """The classes of a data set."""
-        return cls(list(getattr(data.condition, "classes", ())) or ["all"])
+        return cls(list(data.condition.classes) or ["all"])
 
     def __call__(self, data: Dataset, rows: np.ndarray) -> np.ndarray:
         """(n,) class numbers of these rows. Raises BadInput for a class that is not known."""
@@ -56,6 +62,15 @@ class Numbers:
                     f"There are samples of the class {name!r}, which the run does not know.{suggest(name, self.names)}"
                 )
         return np.array([index[name] for name in found], np.int64)
+
+
+def judged_rows(fake: Dataset) -> np.ndarray:
+    """The rows whose class is known. Samples that say that they lie outside of what was seen may be of none, such as
+    labels in a new combination: no recogniser can judge those. Others of no class are somebody's mistake."""
+    known = {*fake.condition.classes}
+    outside = [bool(info.get("outside")) for info in fake.table["info"]]
+    groups = fake.classes(range(len(fake)))
+    return np.array([i for i, name in enumerate(groups) if name in known or not outside[i]], np.int64)
 
 
 def fetcher(data: Dataset, rows: np.ndarray) -> Callable[[Any], torch.Tensor]:
@@ -86,6 +101,52 @@ def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Reco
         augment=data.modality.augment,
         strength=CLASSIC_STRENGTH,
     )
+
+
+def label_errors(data: Dataset, fake: Dataset, rows: np.ndarray, seed: int, notes: list[str]) -> list[Score]:
+    """For each number in y: how far off a regressor of the real train part finds these synthetic samples.
+
+    rows   of `fake`; those that lie outside of the seen range are left out, where no regressor can know
+    notes  gets a sentence about each number that a regressor cannot read off real samples either
+    """
+    columns = [column for column, kind in kinds_of(data.condition).items() if kind == "value"]
+    train, val, test = (data.rows(part, "real") for part in ("train", "val", "test"))
+    rows = np.array([i for i in rows.tolist() if not fake.table["info"][i].get("outside")], np.int64)
+    if not columns:
+        return []
+    if min(len(train), len(test)) < LEAST_HELD or len(rows) == 0:
+        notes.append(
+            f"Whether samples show their {', '.join(columns)} was not looked at: {len(train)} training, {len(test)} test and "
+            f"{len(rows)} synthetic samples are too few."
+        )
+        return []
+    judge = train_regressor(
+        fetcher(data, train), _numbers(data, train, columns), shape=data.shape, steps=steps_for(len(train)),
+        batch=batch_for(len(train)), seed=seed_of(seed, "regressor"),
+    )  # fmt: skip
+    held = val if len(val) >= LEAST_HELD else test
+    middle = np.median(_numbers(data, train, columns), 0)
+    errors = {
+        what: np.abs(judge.numbers(fetcher(source, chosen), len(chosen)) - _numbers(source, chosen, columns))
+        for what, source, chosen in (("held", data, held), ("real", data, test), ("fake", fake, rows))
+    }
+    guess = np.abs(_numbers(data, held, columns) - middle).mean(0)
+    scores = []
+    for i, column in enumerate(columns):
+        if errors["held"][:, i].mean() >= USELESS * guess[i]:
+            notes.append(
+                f"No label_error of {column}: a regressor cannot read it off held-out real samples either (error "
+                f"{errors['held'][:, i].mean():.3g}; always saying the median {guess[i]:.3g})."
+            )
+            continue
+        own = {what: error[:, i] for what, error in errors.items() if what != "held"}
+        scores.append(error_score(column, judge.space, **own, groups=fake.classes(rows)))
+    return scores
+
+
+def _numbers(data: Dataset, rows: np.ndarray, columns: list[str]) -> np.ndarray:
+    """(n, D) the numbers of these rows."""
+    return np.array([[y[column] for column in columns] for y in data.y(rows)], np.float64)
 
 
 def random_features(data: Dataset, rows: np.ndarray, network: RandomFeatures) -> torch.Tensor:

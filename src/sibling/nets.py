@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Block", "Decoder", "Discriminator", "Encoder", "Plan", "convolution", "fold", "unfold"]
+__all__ = ["Block", "Decoder", "Discriminator", "Encoder", "Plan", "Trunk", "convolution", "fold", "unfold"]
 
 SLOPE = 0.2
+USUAL_MEMORY = 0.99  # decay of the moving average of what a batch of reals shows, a step
 
 
 def convolution(rank: int, inputs: int, outputs: int, kernel: int, *, gain: float = 1.0) -> nn.Module:
@@ -281,6 +282,8 @@ class Discriminator(nn.Module):
               al. 2018, minibatch deviation)
     """
 
+    usual: torch.Tensor
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -294,6 +297,8 @@ class Discriminator(nn.Module):
         super().__init__()
         self.trunk = Trunk(shape, 0, mapped, width, lambda level: blocks)
         self.spread = spread
+        if spread:  # what a batch of reals shows, for samples that are judged one by one
+            self.register_buffer("usual", torch.tensor(0.0))
         inputs = self.trunk.outputs + (math.prod(self.trunk.plan.coarsest) if spread else 0)
         self.flat = nn.Linear(inputs, features)
         nn.init.normal_(self.flat.weight, 0, math.sqrt(2 / (1 + SLOPE**2)) / math.sqrt(inputs))
@@ -308,11 +313,17 @@ class Discriminator(nn.Module):
     def forward(self, x: torch.Tensor, maps: torch.Tensor, sets: int = 1) -> torch.Tensor:
         """(N, C, *S), (N, M, *S) -> features (N, F).
 
-        sets  equal parts of the batch that `spread` keeps apart: the reals and the fakes
+        sets  equal parts of the batch that `spread` keeps apart: the reals and the fakes; 0 = each sample
+              is judged alone, as if in a batch of reals
         """
         h = self.trunk(x, maps[:, :0], maps)
         if self.spread:
-            h = torch.cat([h, _spread(h, sets)], 1)
+            shown = _spread(h, sets) if sets else self.usual.expand(len(h))
+            if sets == 2:
+                with torch.no_grad():
+                    self.usual.lerp_(shown[0], 1 - USUAL_MEMORY)
+            column = shown.reshape(-1, *[1] * (h.ndim - 1)).expand(-1, 1, *h.shape[2:])
+            h = torch.cat([h, column.to(h)], 1)
         out: torch.Tensor = F.leaky_relu(self.flat(h.flatten(1)), SLOPE)
         return out
 
@@ -335,8 +346,7 @@ class Discriminator(nn.Module):
 
 
 def _spread(h: torch.Tensor, sets: int) -> torch.Tensor:
-    """The mean deviation of the features over the samples of each set, as one more channel (N, 1, *coarsest)."""
+    """The mean deviation of the features over the samples of each set, repeated for each sample (N,)."""
     each = h.float().reshape(sets, len(h) // sets, -1)
     deviation = (each.var(1, unbiased=False) + 1e-8).sqrt().mean(1)  # (sets,)
-    column = deviation.repeat_interleave(len(h) // sets).reshape(-1, *[1] * (h.ndim - 1))
-    return column.expand(-1, 1, *h.shape[2:]).to(h)
+    return deviation.repeat_interleave(len(h) // sets)

@@ -27,6 +27,7 @@ __all__ = ["balanced", "batch_at", "check_asked", "make_plan", "read_plan", "ref
 
 log = logging.getLogger("sibling")
 
+MOST_BATCH = 128  # samples an update, unless the model says otherwise
 HELD_EVERY = 8  # steps between two looks at held-out samples
 LEAST_HELD = 16  # held-out samples; fewer say nothing about overfitting
 
@@ -68,8 +69,9 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
             derived.append(_why(key, value, why))
     # 2. Batch: large enough to use the machine, small enough for several hundred updates.
     if batch is None:
-        batch = int(np.clip(n // 8 * 8, 8, 128)) if n >= 8 else n
-        derived.append(_why("batch", batch, f"{n:,} training samples; at most 128"))
+        most = getattr(type(probe), "most_batch", MOST_BATCH)
+        batch = int(np.clip(n // 8 * 8, 8, most)) if n >= 8 else n
+        derived.append(_why("batch", batch, f"{n:,} training samples; at most {most}"))
     batch = min(batch, max(n, 1))
     # 3. Minutes: more data is worth more time, up to ten minutes.
     if steps is None and minutes is None:

@@ -7,12 +7,14 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from . import files
-from .dataset import Dataset, is_store, open_store, save_store
+from .asked import Found, agreed, view
+from .dataset import Dataset, is_store, kinds_of, open_store, save_store
 from .device import numpy_generator
 from .duplicates import LEAST_CORRELATION, MOST_BITS
 from .errors import BadInput, ResourceError, UsageError
@@ -22,7 +24,7 @@ from .modalities import MODALITIES
 from .registry import lookup, names
 from .split import assign, split_hash
 from .tolerance import harmless_flips
-from .types import Record
+from .types import Condition
 
 __all__ = ["describe", "read", "require_real"]
 
@@ -38,7 +40,8 @@ def read(
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    condition: str | None = None,
     on_bad: str = "auto",
     like: Dataset | None = None,
     overwrite: bool = False,
@@ -53,7 +56,9 @@ def read(
         val: share of the samples for validation.
         test: share of the samples for the test part, which nothing that learns ever sees.
         seed: of the split.
-        label_column: the column of the metadata file that is y.
+        label_column: the columns of the metadata file that are y, one name or several ("kind,severity"), each
+            possibly with what it holds ("age:value"; known: label, labels, value, map). None = found by looking.
+        condition: what y is: "label", "labels", "value", "map", "joint" or "none". None = found by looking.
         on_bad: what to do about broken samples: "auto" skips up to 1 % and stops above, "skip" skips all,
             "stop" stops at the first. Each is listed with its reason.
         like: take modality and condition from this data set instead of choosing them (for synthetic sets).
@@ -67,19 +72,21 @@ def read(
     _check_arguments(place, size, val, test, on_bad)
     for folder in (place, place / "data"):
         if is_store(folder):
-            return open_store(folder)
+            return _opened(folder, label_column, condition)
     temporary = _TemporaryFolder() if out is None else None
     store = temporary.path / "store" if temporary else Path(out or "")
     files.refuse_overlap(store, place)
     files.refuse_used(store, overwrite=overwrite)  # before any work
-    records, format_name, notes = _records(place, modality, label_column)
+    found = agreed(_records(place, modality, label_column, condition, like), label_column, condition, like)
     with files.new_folder(store, kind="store", overwrite=overwrite) as folder:
-        data = decode(records, folder, modality, size, like, on_bad)
-        data.found.update(format=format_name, source=place.resolve().name)
-        data.found["notes"] = notes + data.found["notes"]
+        maps = [column for column, kind in found.kinds.items() if kind == "map"]
+        data = decode(found.records, folder, modality, size, like, on_bad, found.condition, maps)
+        data.found.update(format=found.format, source=place.resolve().name)
+        data.found["notes"] = found.notes + data.found["notes"]
+        data.found["choices"].insert(0, found.choice())
         _freeze(data, val, test, seed, like)
         save_store(folder, data)
-    del records, data  # a million rows twice in memory would be a gigabyte too many
+    del found, data  # a million rows twice in memory would be a gigabyte too many
     opened = open_store(store)
     opened._keep = temporary
     return opened
@@ -110,12 +117,32 @@ def _check_arguments(place: Path, size: int | None, val: float, test: float, on_
         raise UsageError(f"on_bad is {on_bad!r}; known: auto, skip, stop.")
 
 
-def _records(place: Path, modality: str, label_column: str | None) -> tuple[list[Record], str, list[str]]:
+def _opened(folder: Path, label_column: str | Sequence[str] | None, condition: str | None) -> Dataset:
+    """A store, in which y was settled when it was made. Raises UsageError where something else is asked for."""
+    data = open_store(folder)
+    if condition not in (None, data.condition.name) or label_column is not None:
+        asked = f"the condition {condition!r}" if label_column is None else f"the columns {label_column!r}"
+        raise UsageError(
+            f"{folder} is a store, in which y is {data.condition.name!r} "
+            f"({', '.join(data.condition.columns) or 'nothing'}); {asked} cannot be chosen any more. "
+            "Read the original data set again."
+        )
+    return data
+
+
+def _records(
+    place: Path,
+    modality: str,
+    label_column: str | Sequence[str] | None,
+    condition: str | None,
+    like: Dataset | None,
+) -> Found:
     suffixes = lookup(MODALITIES, "sibling.modalities", modality).suffixes
     # The folder format takes any folder: it comes after those of installed third parties too.
     for name in sorted(names(FORMATS, "sibling.formats"), key=lambda name: name == "folder"):
         kind = lookup(FORMATS, "sibling.formats", name)
-        reader = kind(label_column) if name == "folder" else kind()
+        known = kinds_of(like.condition) if like is not None else None
+        reader = kind(label_column, condition, known) if name == "folder" else kind()
         if reader.matches(place):
             records = list(reader.read(place, suffixes))
             notes = list(getattr(reader, "notes", []))
@@ -125,7 +152,8 @@ def _records(place: Path, modality: str, label_column: str | None) -> tuple[list
                     f"There are no samples in {place}: no file there ends in {', '.join(suffixes)}.{seen} "
                     "Is it the right folder?"
                 )
-            return records, name, notes
+            where = getattr(reader, "found_in", "") or place.name
+            return Found(records, name, notes, where, dict(getattr(reader, "columns", {})))
     raise BadInput(
         f"{place} is of no known format ({', '.join(names(FORMATS, 'sibling.formats'))}). "
         "Give a folder of samples or an .npz file; unpack an archive first."
@@ -152,19 +180,37 @@ def _freeze(data: Dataset, val: float, test: float, seed: int, like: Dataset | N
             table["split"][i] = part
         found["notes"] += notes
     found["leaks"] = _drop_leaks(data)
-    found["contradictions"] = _contradictions(table["key"], table["group"], classes)
+    kinds = kinds_of(data.condition)
+    named = {"label", "labels"} & {*kinds.values()}  # near-duplicates may differ a little in a number
+    found["contradictions"] = _contradictions(table["key"], table["group"], classes) if named else []
     found["split"] = dict(Counter(table["split"]))
     found["split_hash"] = split_hash(table["key"], table["sha256"], table["split"])
     counts = Counter(classes)
-    found["counts"] = {name: counts[name] for name in getattr(data.condition, "classes", sorted(counts))}
+    found["counts"] = {name: counts[name] for name in data.condition.classes}
     found["total"] = len(data)
     found["origin"] = dict(Counter(table["origin"]))
     if like is None:
-        found["notes"] += _class_notes(counts, labelled=data.condition.width > 0)
+        found["notes"] += _class_notes(counts, data.condition)
     if like is None and hasattr(data.modality, "flips"):
-        data.modality.flips, reason = harmless_flips(data)
+        data.modality.flips, reason = _mirroring(data, kinds)
         value = ", ".join(data.modality.flips) or "never"
         found["choices"].append({"name": "mirroring", "value": value, "why": reason})
+
+
+def _mirroring(data: Dataset, kinds: dict[str, str]) -> tuple[tuple[str, ...], str]:
+    """The axes along which mirroring changes no part of y, and the reason."""
+    if "map" in kinds.values():
+        return (), "a map lies beside each sample and would no longer fit it"
+    if len(kinds) < 2:
+        return harmless_flips(data)
+    flips, reasons = None, []
+    for column, kind in kinds.items():
+        harmless, reason = harmless_flips(view(data, column, kind))
+        flips = harmless if flips is None else tuple(axis for axis in flips if axis in harmless)
+        reasons.append((column, reason))
+    if len({reason for _, reason in reasons}) == 1:
+        return flips or (), reasons[0][1]
+    return flips or (), "; ".join(f"{column}: {reason}" for column, reason in reasons)
 
 
 def _contradictions(keys: list[str], groups: list[int], classes: list[str]) -> list[list[str]]:
@@ -177,9 +223,11 @@ def _contradictions(keys: list[str], groups: list[int], classes: list[str]) -> l
     return [[f"{keys[i]} ({classes[i]})" for i in rows] for rows in torn[:100]]
 
 
-def _class_notes(counts: Counter[str], *, labelled: bool) -> list[str]:
-    if not labelled:
+def _class_notes(counts: Counter[str], condition: Condition) -> list[str]:
+    if not condition.columns:
         return ["There are no labels: p(x) is learned, and no recogniser can be tried."]
+    if tuple(condition.classes) == ("all",) and condition.name != "label":
+        return ["There are no classes: p(x | y) is learned, and no recogniser can be tried."]
     notes = []
     if len(counts) == 1:
         notes.append(f"There is one class only, {next(iter(counts))}: no recogniser can be tried.")
@@ -218,7 +266,8 @@ def describe(data: Dataset) -> list[str]:
         lines.append("  origin      " + ", ".join(f"{n:,} {name}" for name, n in origins.items()))
     counts: dict[str, int] = found.get("counts", {})
     shown = ", ".join(f"{name} {n:,}" for name, n in list(counts.items())[:12])
-    lines.append(f"  classes     {len(counts)}: {shown}{' ...' if len(counts) > 12 else ''}")
+    what = "classes" if data.condition.name in ("label", "none") else "groups"
+    lines.append(f"  {what:<11} {len(counts)}: {shown}{' ...' if len(counts) > 12 else ''}")
     if found.get("sizes"):
         lines.append("  sizes       " + ", ".join(f"{name} ({n:,})" for name, n in found["sizes"][:5]))
         lines.append("  modes       " + ", ".join(f"{name} ({n:,})" for name, n in found["modes"][:5]))

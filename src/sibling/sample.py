@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,16 @@ import numpy as np
 import torch
 
 from .dataset import Dataset, synthetic
-from .device import best, seed_of
+from .device import best, numpy_generator, seed_of
 from .errors import UsageError
+from .given import as_mapping, completed, rows_of_file
 from .progress import Display
 from .registry import suggest
 from .snapshot import Snapshot
+from .types import Condition
 from .write import write
 
-__all__ = ["check_want", "draw", "resolve_want", "sample"]
+__all__ = ["check_want", "draw", "draw_given", "resolve_want", "sample"]
 
 log = logging.getLogger("sibling")
 
@@ -33,6 +37,11 @@ def sample(
     snapshot: str | Path | Snapshot,
     *,
     want: str | int | dict[str, int] | None = None,
+    given: str | Mapping[str, Any] | None = None,
+    count: int | None = None,
+    given_file: str | Path | None = None,
+    allow_outside: bool = False,
+    shared_style: bool = False,
     seed: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -44,18 +53,50 @@ def sample(
         want: how many. A number: so many of each class. "x5": as many as make the real set five times as
             large. "balance": what the smaller classes lack to the largest. {"cat": 500}: those counts.
             None = "x5", at most 10,000 in all.
+        given: what y is, instead of `want`: "kind=leaf,severity=0.7", or JSON where a value holds a comma:
+            '{"kind": "oak, old"}'. What is not given is drawn as the data have it beside what is given.
+        count: how many of `given`; None = 1.
+        given_file: a CSV, JSONL or Parquet file with a column for each part of y that is given and, if wanted,
+            `count`; so many samples a row.
+        allow_outside: take numbers outside of the range that was seen, too; such samples say so.
+        shared_style: sample i of every class or given y has the same noise: what differs is y alone.
         seed: another seed gives other samples; the same gives the same ones, whatever the batch or machine.
         out: a folder to write them to; None = in memory only.
         overwrite: replace a finished folder at `out`.
 
     Raises UsageError, BadInput, NumericalError, ResourceError.
     """
+    _refuse_both(want, given, count, given_file)
     snapshot = snapshot if isinstance(snapshot, Snapshot) else Snapshot(snapshot)
-    counts = resolve_want(want, snapshot)
-    made = draw(snapshot, {name: range(n) for name, n in counts.items()}, seed)
+    if given is None and given_file is None:
+        wanted = {name: range(n) for name, n in resolve_want(want, snapshot).items()}
+        made = draw(snapshot, wanted, seed, shared_style=shared_style)
+    else:
+        rows = rows_of_file(given_file, snapshot.condition) if given_file is not None else []
+        if given is not None:
+            rows = [(as_mapping(given), 1 if count is None else count)]
+        made = draw_given(
+            snapshot, rows, seed, allow_outside=allow_outside, shared_style=shared_style
+        )  # fmt: skip
     if out is not None:
         write(fake=made, out=out, overwrite=overwrite, against=snapshot)
     return made
+
+
+def _refuse_both(want: Any, given: Any, count: int | None, given_file: Any) -> None:
+    told = [
+        name
+        for name, value in (("want", want), ("given", given), ("given_file", given_file))
+        if value is not None
+    ]
+    if len(told) > 1:
+        raise UsageError(f"{' and '.join(told)} both say what to make. Give one of them.")
+    if count is not None and given is None:
+        raise UsageError(
+            "count says how many of what is given, and nothing is. Add --given (given=), or use --want (want=)."
+        )
+    if count is not None and (isinstance(count, bool) or count < 1):
+        raise UsageError(f"count is {count}; it must be at least 1.")
 
 
 def resolve_want(want: str | int | dict[str, int] | None, snapshot: Snapshot) -> dict[str, int]:
@@ -122,30 +163,88 @@ def _parsed(want: str) -> Any:
 
 
 def _names(snapshot: Snapshot) -> list[str]:
-    return list(getattr(snapshot.condition, "classes", ())) or ["all"]
+    return list(snapshot.condition.classes) or ["all"]
 
 
-def draw(snapshot: Snapshot, wanted: dict[str, range], seed: int) -> Dataset:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One sample to make: its y and group, the streams that it follows, and what is noted about it.
+
+    like  the group that the model is told; another one where it has never seen the sample's own
+    """
+
+    y: Any
+    group: str
+    like: str
+    stream: str
+    index: int
+    key: str
+    info: dict[str, Any]
+
+
+def draw(
+    snapshot: Snapshot, wanted: Mapping[str, range], seed: int, *, shared_style: bool = False
+) -> Dataset:
     """Samples with these indices of each class, in order."""
-    jobs = [(name, i) for name, indices in wanted.items() for i in indices]
+    condition, jobs = snapshot.condition, []
+    for name, indices in wanted.items():
+        for i in indices:
+            y = condition.within(name, numpy_generator(seed, "y", name, i))
+            jobs.append(_Job(y, name, name, name, i, "synthetic", {}))
+    return _made(snapshot, jobs, seed, shared_style)
+
+
+def draw_given(
+    snapshot: Snapshot,
+    rows: Sequence[tuple[Mapping[str, Any], int | range]],
+    seed: int,
+    *,
+    allow_outside: bool = False,
+    shared_style: bool = False,
+) -> Dataset:
+    """Samples of given y, in order: (what is given, how many or which indices) for each.
+
+    Equal rows go on counting, so that no two samples are the same. Raises UsageError.
+    """
+    condition, jobs, after = snapshot.condition, [], Counter[str]()
+    for given, wanted in rows:
+        told = completed(given, condition, snapshot.modality, allow_outside=allow_outside)
+        first = after[told.name]
+        indices = range(first, first + wanted) if isinstance(wanted, int) else wanted
+        after[told.name] = indices.stop
+        for i in indices:
+            y = told.draw(numpy_generator(seed, "y", told.name, i))
+            (group,) = condition.groups([y])
+            like = group if group in condition.classes else _some_group(condition, seed, told.name, i)
+            jobs.append(_Job(y, group, like, told.name, i, f"given-{told.digest}", told.info()))
+    if not jobs:
+        raise UsageError("There is nothing to make: no row asks for a sample.")
+    return _made(snapshot, jobs, seed, shared_style)
+
+
+def _some_group(condition: Condition, seed: int, stream: str, i: int) -> str:
+    """A group as the data have them, for a y of none: its style, as far as groups differ in that."""
+    return condition.groups(condition.draw(1, numpy_generator(seed, "group", stream, i)))[0]
+
+
+def _made(snapshot: Snapshot, jobs: list[_Job], seed: int, shared_style: bool) -> Dataset:
     run, model = snapshot.run, snapshot.model
     shape = tuple(run["shape"])
     raw = np.empty((len(jobs), *shape), snapshot.data.raw.dtype)
-    labelled = snapshot.condition.width > 0
     with Display("sample", len(jobs)) as display, torch.inference_mode():
         for start in range(0, len(jobs), _CHUNK):
             part = jobs[start : start + _CHUNK]
             padded = part + [part[-1]] * (_CHUNK - len(part))
-            names = [name for name, _ in padded]
-            cond = snapshot.condition.encode(names if labelled else [None] * _CHUNK, shape[1:])
-            seeds = [seed_of(seed, name, i) for name, i in padded]
+            cond = snapshot.condition.encode([job.y for job in padded], shape[1:])
+            seeds = [seed_of(seed, "style" if shared_style else job.stream, job.index) for job in padded]
             with torch.autocast(best().type, enabled=False):
-                x = model.sample(cond, names, seeds)
+                x = model.sample(cond, [job.like for job in padded], seeds)
             raw[start : start + len(part)] = snapshot.modality.to_raw(x)[: len(part)]
             display.update(start + len(part))
-    info = [{"seed": seed, "index": i, "snapshot": snapshot.name} for _, i in jobs]
-    keys = [
-        f"{name}/synthetic-{i:06d}" if seed == 0 else f"{name}/synthetic-{seed}-{i:06d}" for name, i in jobs
+    style = {"style": "shared"} if shared_style else {}
+    info = [
+        {"seed": seed, "index": job.index, "snapshot": snapshot.name, **style, **job.info} for job in jobs
     ]
-    y = [name if labelled else None for name, _ in jobs]
-    return synthetic(raw, y, keys, info, snapshot.data)
+    marks = ("" if seed == 0 else f"{seed}-") + ("style-" if shared_style else "")
+    keys = [f"{job.group}/{job.key}-{marks}{job.index:06d}" for job in jobs]
+    return synthetic(raw, [job.y for job in jobs], keys, info, snapshot.data)

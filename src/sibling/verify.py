@@ -58,7 +58,10 @@ def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
             yield f"{name}: not in the manifest"
     named = [row["file_name"] for row in rows if "file_name" in row]
     pictures = {name for name in listed if Path(name).suffix.lower() in Image.suffixes}
-    for name in sorted(pictures - set(named)):
+    maps = {str(cell) for row in rows for column, cell in row.items() if column.endswith("_file_name")}
+    for name in sorted(maps - listed):
+        yield f"{name}: a map in metadata.jsonl, not in the manifest"
+    for name in sorted(pictures - set(named) - maps):
         yield f"{name}: no row in metadata.jsonl"
     seen: dict[str, int] = {}
     shapes: set[Any] = set()

@@ -28,7 +28,7 @@ __all__ = ["COLLAPSED", "MOST_ROLLBACKS", "Watch", "has_collapsed", "keep_good",
 log = logging.getLogger("sibling")
 
 MOST_WATCHED = 1_024  # real samples a side
-LEAST_WATCHED = 512  # fakes; few held-out samples are given several fakes each
+LEAST_WATCHED = 512  # fakes, about; few held-out samples are given several fakes each
 LEAST_GROUP = 5  # real samples of a group; fewer have no spread to compare with
 COLLAPSED = 0.3  # spread or diversity, relative to real ones
 MOST_ROLLBACKS = 4
@@ -53,7 +53,7 @@ class Watch:
         self.groups = data.classes(self.rows)
         self.names = sorted(set(self.groups))
         self.real = self._placed(features)
-        self.fold = max(1, math.ceil(LEAST_WATCHED / len(self.rows)))
+        self.fold = max(1, round(LEAST_WATCHED / len(self.rows)))
 
     def _placed(self, features: torch.Tensor) -> torch.Tensor:
         return (features - self.centre) / self.scale
@@ -137,4 +137,3 @@ def roll_back(
     for optimizer in model.optimizers.values():
         optimizer.state.clear()
     log.warning("Step %d: %s; back to the last good weights, learning rate halved.", step, why)
-

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, files
-from .dataset import Dataset, refuse_inside
+from .dataset import Dataset, kinds_of, refuse_inside
 from .errors import UsageError
 from .formats import FORMATS
 from .judge import synthetic_of
@@ -46,8 +46,8 @@ def write(
             programs: Sibling itself follows no link out of a data set). Only for "folder".
         overwrite: replace a finished data set at `out`.
 
-    In metadata.jsonl each row says file_name, label, origin and split, and for a synthetic sample also
-    seed, index, snapshot, its scores and the nearest real sample.
+    In metadata.jsonl each row says file_name, y (a column for each of its parts, `label` for a class), origin
+    and split, and for a synthetic sample also seed, index, snapshot, its scores and the nearest real sample.
     Raises UsageError, BadInput, ResourceError.
     """
     if link not in ("copy", "hard", "sym"):
@@ -64,21 +64,54 @@ def write(
         if snapshot is not None:
             fake = synthetic_of(fake, snapshot)
     if isinstance(real, str | Path):
-        real = _as_trained(read(real), snapshot)
+        real = _as_trained(_read_real(real, snapshot), snapshot)
     sets = [data for data in (real, fake) if data is not None and len(data)]
     if not sets:
         raise UsageError("There is nothing to write: both sets are empty.")
     for data in sets:
         refuse_inside(out, data)
+    kinds = _common_kinds(sets)
     writer = lookup(FORMATS, "sibling.formats", format)()
+    if hasattr(writer, "columns"):
+        writer.columns = kinds
+    elif list(kinds.values()) not in ([], ["label"]):
+        raise UsageError(
+            f"The format {format!r} holds one label a sample; y has {', '.join(kinds)} here. Use --format folder."
+        )
     suffix = getattr(sets[0].modality, "suffix", ".bin")
     as_files = format == "folder" or getattr(writer, "as_files", False)
-    extra = {"sibling": __version__, "snapshot": snapshot.hash if snapshot else None}
+    extra = {
+        "sibling": __version__, "snapshot": snapshot.hash if snapshot else None,
+        "condition": sets[0].condition.name, "columns": kinds,
+    }  # fmt: skip
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)
     made = sum(row.get("origin") == "synthetic" for row in rows)
     log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - made:,}", f"{made:,}", out)
     return out
+
+
+def _read_real(place: str | Path, snapshot: Snapshot | None) -> Dataset:
+    """The samples with the y of the run, where that is more than a label that is found by looking."""
+    kinds = kinds_of(snapshot.condition) if snapshot is not None else {}
+    if snapshot is None or kinds in ({}, {"label": "label"}):
+        return read(place)
+    return read(place, label_column=[f"{column}:{kind}" for column, kind in kinds.items()])
+
+
+def _common_kinds(sets: list[Dataset]) -> dict[str, str]:
+    """column -> kind of the parts of y. Raises UsageError where two sets differ."""
+    kinds = kinds_of(sets[0].condition)
+    for data in sets[1:]:
+        if (other := kinds_of(data.condition)) != kinds:
+            told = [
+                ", ".join(f"{c} ({kind})" for c, kind in each.items()) or "no y" for each in (kinds, other)
+            ]
+            raise UsageError(
+                f"The real samples have {told[0]}, the synthetic ones {told[1]}: they do not make one data set. "
+                "Read the real ones with the same --label-column (label_column=)."
+            )
+    return kinds
 
 
 def _as_trained(real: Dataset, snapshot: Snapshot | None) -> Dataset:
@@ -96,9 +129,12 @@ def _as_trained(real: Dataset, snapshot: Snapshot | None) -> Dataset:
 
 def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]:
     for data in sets:
+        folders = _folders(data)
         for row, record in enumerate(data.records()):
             # What an earlier set called it is not what it is called in this one: nearest_real says `record.key`.
             info: dict[str, Any] = {key: value for key, value in record.info.items() if key != "key"}
+            if as_files and folders:
+                info["folder"] = folders[row]
             if as_files and _is_still(record.source, data.table["sha256"][row]):
                 info["link"] = link
                 source: Any = record.source
@@ -107,6 +143,13 @@ def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]
                 source = data.modality.encode(raw) if as_files else _as_array(raw)
             split = record.split if record.split in ("train", "val", "test") else None
             yield Record(record.key, source, record.y, record.origin, split, info)
+
+
+def _folders(data: Dataset) -> list[str]:
+    """The group of each sample, which its folder is called after; empty where y itself is the class, or none."""
+    if tuple(data.condition.classes) == ("all",) or all(isinstance(y, str) for y in data.table["y"]):
+        return []
+    return data.classes(range(len(data)))
 
 
 def _is_still(source: Any, sha256: str) -> bool:

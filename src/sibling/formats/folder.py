@@ -2,7 +2,8 @@
 
 Conventions, in the order in which they are looked for:
 
-- `metadata.csv`, `.jsonl` or `.parquet` with a `file_name` column (Hugging Face imagefolder);
+- `metadata.csv`, `.jsonl` or `.parquet` with a `file_name` column (Hugging Face imagefolder); which of its
+  other columns are y is found in `columns.py`;
 - first-level folders that are called train/val/test (or their usual synonyms): the data set brings
   its own split, which is kept;
 - one sub-folder a class (torchvision ImageFolder); deeper folders belong to their class;
@@ -17,30 +18,45 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from ..errors import BadInput
+from ..errors import BadInput, UnsafeFile
 from ..files import MANIFEST, copy_file, to_line, write_bytes
+from ..png import from_text
 from ..types import Record
-from .labels import METADATA, SPLITS, label_column, label_of, rows_of, safe_name, split_of
+from .columns import Asked, Column, cell_of, cells_of, find, headers_of, is_map_name, names_maps, y_of
+from .labels import METADATA, SPLITS, manifest_of, rows_of, safe_name, split_of, told_columns
 from .naming import Names
 
 __all__ = ["Folder"]
 
 _SYSTEM = re.compile(r"^(\.|__MACOSX$|Thumbs\.db$|desktop\.ini$|Icon\r$)", re.IGNORECASE)
+_MAPS = "maps"  # the folder that maps are written to
+_INTERNAL = ("link", "folder")  # what `write` tells in a record's info, for this file alone
 _LABEL_LIKE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 class Folder:
     """Class sub-folders, a metadata file, or a flat folder.
 
-    label_column  the column of the metadata file that is y; None = `label`, `class`, `category`,
-                  `target` or `y`, else the only column besides `file_name`
+    label_column  the columns of the metadata file that are y, "kind,severity" or a list of names; None = `label`,
+                  `class`, `category`, `target` or `y`, else all columns where each of them can be a part of y
+    condition     the name of a condition that was asked for; None = found by looking
+    known         column -> kind, when a run says what y is
+    columns       column -> kind, as it was found; to be set before `write` where y is more than a label
     """
 
-    def __init__(self, label_column: str | None = None) -> None:
-        self.label_column = label_column
+    def __init__(
+        self,
+        label_column: str | Sequence[str] | None = None,
+        condition: str | None = None,
+        known: dict[str, str] | None = None,
+    ) -> None:
+        self.asked = Asked(condition, label_column, known)
+        self.columns: dict[str, str] = {}
+        self.found_in = ""
         self.notes: list[str] = []
 
     def matches(self, path: Path) -> bool:
@@ -54,8 +70,9 @@ class Folder:
         samples = [name for name in files if PurePosixPath(name).suffix.lower() in suffixes]
         self._note_others(path, sorted({*files} - {*metadata, *samples}))
         if metadata:
-            yield from self._from_metadata(path, metadata, samples)
+            yield from self._from_metadata(path, metadata, samples, suffixes)
         else:
+            self.found_in = "the class folders"
             yield from self._from_folders(path, samples)
 
     def _note_others(self, root: Path, others: list[str]) -> None:
@@ -96,63 +113,102 @@ class Folder:
             if count > 1:
                 self.notes.append(f"{count} folders are called {name} in different Unicode forms: one class.")
 
-    def _from_metadata(self, root: Path, metadata: list[str], samples: list[str]) -> Iterator[Record]:
+    def _from_metadata(
+        self, root: Path, metadata: list[str], samples: list[str], suffixes: Sequence[str]
+    ) -> Iterator[Record]:
         real = Path(os.path.realpath(root))
         bases = [str(PurePosixPath(name).parent) for name in metadata]
         if len(set(bases)) < len(bases):
             shown = ", ".join(_text(name) for name in metadata[:4])
             raise BadInput(f"One folder holds several label files ({shown}): keep one.")
+        tables = {name: rows_of(root / name, real) for name in metadata}
+        columns = self._columns(root, tables, suffixes)
         forms = {unicodedata.normalize("NFC", name): name for name in samples}
         listed: dict[str, Record] = {}
-        for name in metadata:
-            base = PurePosixPath(name).parent
-            rows = rows_of(root / name, real)
-            column = label_column(rows, name, self.label_column)
+        maps: set[str] = set()
+        for name, rows in tables.items():
+            place = _Place(root, real, PurePosixPath(name).parent, forms)
+            maps.update(place.maps(rows, name, suffixes))
             for number, row in enumerate(rows, 1):
-                place = f"{_text(name)}, row {number}"
-                key = safe_name(row.get("file_name"), place, base, real)
-                if not os.path.isfile(root / key):  # a list and a disk may encode an accent in different ways
-                    key = forms.get(unicodedata.normalize("NFC", key), key)
-                record = self._record(root, key, row, column, place)
+                where = f"{_text(name)}, row {number}"
+                key = place.key(row.get("file_name"), where)
+                record = self._record(place, key, row, columns, where)
                 y = listed.setdefault(key, record).y
                 if y != record.y:
-                    raise BadInput(f"{place}: {_text(key)} has two labels, {y!r} and {record.y!r}. Keep one.")
+                    raise BadInput(f"{where}: {_text(key)} has two labels, {y!r} and {record.y!r}. Keep one.")
         tops = {PurePosixPath(key).parts[0].lower() for key in listed}
         own_split = all(top in SPLITS for top in tops) and all("/" in key for key in listed)
         for key, record in listed.items():
             if own_split and record.split is None:
                 record.split = SPLITS[PurePosixPath(key).parts[0].lower()]
             yield record
-        for key in sorted(set(samples) - listed.keys()):
+        for key in sorted(set(samples) - listed.keys() - maps):
             yield Record(_text(key), None, info={"bad": f"has no row in {metadata[0]}", "label_file": True})
 
-    def _record(self, root: Path, key: str, row: dict[str, Any], column: str | None, place: str) -> Record:
-        y = None if column is None else label_of(row.get(column), place)
+    def _columns(
+        self, root: Path, tables: dict[str, list[dict[str, Any]]], suffixes: Sequence[str]
+    ) -> list[Column]:
+        """The columns that are y, the same in all label files. Raises BadInput."""
+        for name, rows in tables.items():
+            headers_of(rows, name)
+        asked = self.asked
+        told = told_columns(root) if list(tables) == ["metadata.jsonl"] else None
+        if asked == Asked() and told is not None:
+            asked = Asked(known=told)
+        rows = [row for rows in tables.values() for row in rows]
+        columns = find(rows, next(iter(tables)), asked, suffixes, self.notes)
+        self.columns = {column.name: column.kind for column in columns}
+        self.found_in = _text(next(iter(tables)))
+        return columns
+
+    def _record(
+        self, place: _Place, key: str, row: dict[str, Any], columns: list[Column], where: str
+    ) -> Record:
+        cells = {
+            column.name: self._cell(place, row.get(column.header), column.kind, where) for column in columns
+        }
+        missing = [name for name, cell in cells.items() if cell is None]
         problem = None
-        if column is not None and y is None:
-            problem = f"has no {column} ({place})"
-        elif not os.path.isfile(root / key):  # isfile, unlike Path.is_file, takes any name
-            problem = f"is named in {place}, but is not on the disk"
+        if missing:
+            problem = f"has no {', '.join(missing)} ({where})"
+        elif not os.path.isfile(place.root / key):  # isfile, unlike Path.is_file, takes any name
+            problem = f"is named in {where}, but is not on the disk"
+        y = None if missing else y_of(cells, self.columns)
         if problem:
             return Record(_text(key), None, y, info={"bad": problem, "label_file": True})
-        known = {"file_name", "split", "origin", column}
+        known = {"file_name", "split", "origin", *(column.header for column in columns)}
         return Record(
             _text(key),
-            root / key,
-            None if y is None else _class(y),
+            place.root / key,
+            y,
             "synthetic" if row.get("origin") == "synthetic" else "real",
-            split_of(row.get("split"), place),
+            split_of(row.get("split"), where),
             {_text(k): _json(value) for k, value in row.items() if k not in known and value is not None},
         )
 
-    def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:
-        """Write class folders plus metadata.jsonl with an explicit `label` column.
+    def _cell(self, place: _Place, value: Any, kind: str, where: str) -> Any:
+        cell = cell_of(value, kind, where)
+        if cell is None:
+            return None
+        if kind == "label":
+            return _class(cell)
+        if kind == "labels":
+            return sorted({_class(name) for name in cell})
+        if kind == "map":
+            return place.root / place.key(cell, where)
+        return cell
 
-        Without that column `datasets` drops the folder's label as soon as a metadata file is there.
-        A record's info may hold `link`: "copy", "hard" or "sym" for a source that is a file.
+    def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:
+        """Write class folders plus metadata.jsonl with a column for each part of y, `label` for a class.
+
+        Without that column `datasets` drops the folder's label as soon as a metadata file is there. Maps
+        lie in maps/; their column ends in `_file_name`, so that `datasets` opens them too.
+        A record's info may hold `link`: "copy", "hard" or "sym" for a source that is a file, and
+        `folder`: the group that its folder is called after.
         """
         rows: list[dict[str, Any]] = []
-        names = Names()
+        maps = [column for column, kind in self.columns.items() if kind == "map"]
+        names = Names((_MAPS,) if maps else ())
         for record in records:
             name = names.name(record, suffix)
             if isinstance(record.source, Path):
@@ -160,14 +216,51 @@ class Folder:
             else:
                 write_bytes(folder / name, cast(bytes, record.source), durable=False)
             row: dict[str, Any] = {"file_name": name}
-            if record.y is not None:
-                row["label"] = record.y
+            cells = cells_of(record.y, self.columns)
+            for column in maps:
+                part = PurePosixPath(_MAPS) / (_safe(column, maps) if len(maps) > 1 else "") / f"{name}.png"
+                write_bytes(folder / part, from_text(cells.pop(column)), durable=False)
+                row[column + "_file_name"] = part.as_posix()
+            row |= cells
             row.update(origin=record.origin, split=record.split, key=record.key)
-            row.update({k: v for k, v in record.info.items() if k not in ("link", "file_name", "label")})
+            row.update({k: v for k, v in record.info.items() if k not in (*_INTERNAL, "file_name", *row)})
             rows.append({k: v for k, v in row.items() if v is not None})
         lines = "".join(to_line(row) + "\n" for row in rows)
         write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "surrogateescape"), durable=False)
         return rows
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a label file lies, and how the files that it names are found.
+
+    root   the data folder as it was given; `real` is its real path
+    base   the label file's folder, relative to it
+    forms  the names on the disk by their composed Unicode form
+    """
+
+    root: Path
+    real: Path
+    base: PurePosixPath
+    forms: dict[str, str]
+
+    def key(self, file_name: Any, where: str) -> str:
+        """The name, relative to `root`, of a file that the label file names. Raises UnsafeFile, BadInput."""
+        key = safe_name(file_name, where, self.base, self.real)
+        if os.path.isfile(self.root / key):  # a list and a disk may encode an accent in different ways
+            return key
+        return self.forms.get(unicodedata.normalize("NFC", key), key)
+
+    def maps(self, rows: list[dict[str, Any]], name: str, suffixes: Sequence[str]) -> Iterator[str]:
+        """The files that columns like `lung_mask` name: no samples, whether they are a part of y or not."""
+        for header in headers_of(rows, name):
+            if is_map_name(header):
+                values = [row[header] for row in rows if row.get(header)]
+                for value in values if names_maps(values, suffixes) else ():
+                    try:
+                        yield self.key(value, f"{_text(name)}, {header}")
+                    except (BadInput, UnsafeFile):
+                        pass  # it lies elsewhere; who asks for this column is told
 
 
 class _Walk:
@@ -234,13 +327,15 @@ class _Walk:
             notes.append(f"{self._again} folders are links to folders that were read already: left alone.")
 
 
+def _safe(column: str, columns: list[str]) -> str:
+    """A folder name for the maps of a column, different for each column."""
+    return f"{columns.index(column)}_{re.sub(r'[^A-Za-z0-9]+', '-', column)[:40]}"
+
+
 def _own_files(root: Path) -> set[str]:
     """What Sibling itself wrote into this folder, besides samples: the manifest and what it lists."""
-    try:
-        listed = json.loads((root / MANIFEST).read_text("utf-8", errors="surrogateescape"))["files"]
-        return {MANIFEST, *listed}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return set()
+    listed = manifest_of(root).get("files")
+    return {MANIFEST, *listed} if isinstance(listed, dict) else set()
 
 
 def _text(name: str) -> str:

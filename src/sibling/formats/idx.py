@@ -19,8 +19,10 @@ import numpy as np
 
 from ..errors import BadInput
 from ..files import MANIFEST, read_jsonl, to_line, write_bytes
+from ..png import from_text
 from ..types import Record, Split
-from .labels import label_of, split_of
+from .columns import cell_of, cells_of, y_of
+from .labels import split_of, told_columns
 
 __all__ = ["Idx"]
 
@@ -31,9 +33,14 @@ _MOST_RATIO = 1040  # deflate packs at most 1032 to 1
 
 
 class Idx:
-    """A folder with `train-images-idx3-ubyte[.gz]`, `train-labels-idx1-ubyte[.gz]`, `t10k-...`."""
+    """A folder with `train-images-idx3-ubyte[.gz]`, `train-labels-idx1-ubyte[.gz]`, `t10k-...`.
+
+    columns  column -> kind, as it was found; to be set before `write` where y is more than a label
+    """
 
     def __init__(self) -> None:
+        self.columns: dict[str, str] = {}
+        self.found_in = "the labels files"
         self.notes: list[str] = []
 
     def matches(self, path: Path) -> bool:
@@ -48,7 +55,9 @@ class Idx:
 
         Beside a `metadata.jsonl` of ours the records also get their names, origins and splits back.
         """
-        told = _told(path)
+        told, self.columns = _told(path)
+        if self.columns:
+            self.found_in = "metadata.jsonl"
         files = _files(path)
         for (part, kind), file in files.items():
             if kind != "images":
@@ -70,18 +79,19 @@ class Idx:
     def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:
         """Write four IDX files and `metadata.jsonl`, whose n-th row of a part describes its n-th image.
 
-        Real and synthetic samples of the train part lie in one file; the metadata keep them apart.
+        Real and synthetic samples of the train part lie in one file; the metadata keep them apart. A y that
+        is no label stands in the metadata alone, a map as base64 text.
         Sources must be uint8 arrays of one size.
         """
         parts: dict[str, list[Record]] = {}
         for record in records:
             part = "t10k" if record.split == "test" else "val" if record.split == "val" else "train"
             parts.setdefault(part, []).append(record)
-        names = {r.y for members in parts.values() for r in members if r.y is not None}
-        classes = {name: number for number, name in enumerate(sorted(names, key=_numeric))}
+        kinds = self.columns or {"label": "label"}
+        classes = _numbered(parts) if list(kinds.values()) == ["label"] else {}
         if len(classes) > 256:
             raise BadInput(f"IDX labels hold 256 classes; these are {len(classes)}. Use --format folder.")
-        if names and any(record.y is None for members in parts.values() for record in members):
+        if classes and any(record.y is None for members in parts.values() for record in members):
             raise BadInput("Some samples have a label and some have none: IDX cannot hold both.")
         rows: list[dict[str, Any]] = []
         for part, members in parts.items():
@@ -93,12 +103,18 @@ class Idx:
                 numbers = np.array([classes[record.y] for record in members], np.uint8)
                 _write(folder / f"{part}-labels-idx1-ubyte.gz", numbers)
             for number, record in enumerate(members):
-                info = {k: v for k, v in record.info.items() if k != "link"}
-                row = {"part": part, "row": number, "label": record.y, "origin": record.origin}
-                rows.append({**row, "split": record.split, "key": record.key, **info})
+                row = {"part": part, "row": number, **cells_of(record.y, kinds), "origin": record.origin}
+                row |= {"split": record.split, "key": record.key}
+                rows.append({**record.info, **row})
         lines = "".join(to_line(row) + "\n" for row in rows)
         write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "backslashreplace"), durable=False)
         return rows
+
+
+def _numbered(parts: dict[str, list[Record]]) -> dict[str, int]:
+    """Class name -> its number in a labels file."""
+    names = {r.y for members in parts.values() for r in members if r.y is not None}
+    return {name: number for number, name in enumerate(sorted(names, key=_numeric))}
 
 
 def _numeric(name: str) -> tuple[int, float, str]:
@@ -115,25 +131,29 @@ def _files(path: Path) -> dict[tuple[str, str], Path]:
     return files
 
 
-def _told(path: Path) -> dict[tuple[str, int], Record]:
-    """(part, row) -> its record without the source, from a metadata.jsonl that `write` left."""
+def _told(path: Path) -> tuple[dict[tuple[str, int], Record], dict[str, str]]:
+    """(part, row) -> its record without the source, and column -> kind, from a metadata.jsonl that `write` left."""
     told: dict[tuple[str, int], Record] = {}
     if not (path / MANIFEST).is_file():
-        return told
-    own = {"part", "row", "label", "origin", "split", "key"}
+        return told, {}
+    columns = told_columns(path)
+    kinds = {"label": "label"} if columns is None else columns
+    own = {"part", "row", "origin", "split", "key", *kinds}
     for number, row in enumerate(read_jsonl(path / "metadata.jsonl"), 1):
         place = f"metadata.jsonl, row {number}"
         if not isinstance(row, dict) or not isinstance(row.get("row"), int):
             raise BadInput(f"{place}: not a row that Sibling wrote.")
+        cells = {column: cell_of(row.get(column), kind, place) for column, kind in kinds.items()}
+        cells |= {c: from_text(str(cells[c])) for c, kind in kinds.items() if kind == "map" and cells[c]}
         told[str(row.get("part")), row["row"]] = Record(
             str(row.get("key")),
             None,
-            label_of(row.get("label"), place),
+            None if None in cells.values() else y_of(cells, kinds),
             "synthetic" if row.get("origin") == "synthetic" else "real",
             split_of(row.get("split"), place),
             {name: value for name, value in row.items() if name not in own and value is not None},
         )
-    return told
+    return told, columns or {}
 
 
 def _array(path: Path) -> np.ndarray:

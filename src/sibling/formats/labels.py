@@ -12,45 +12,45 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..errors import BadInput, UnsafeFile
+from ..files import MANIFEST
 from ..types import Split
 
-__all__ = ["METADATA", "SPLITS", "label_column", "label_of", "rows_of", "safe_name", "split_of"]
+__all__ = [
+    "KINDS",
+    "METADATA",
+    "SPLITS",
+    "label_of",
+    "manifest_of",
+    "rows_of",
+    "safe_name",
+    "split_of",
+    "told_columns",
+]
 
+KINDS = ("label", "labels", "value", "map")  # of a column that is a part of y
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 SPLITS: dict[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_LABEL_COLUMNS = ("label", "class", "category", "target", "y")
-_NO_LABELS = ("file_name", "split", "origin")
 
 
-def label_column(rows: list[dict[str, Any]], name: str, wanted: str | None) -> str | None:
-    """The column of a label file that is y; None where there is none. Raises BadInput."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    if "file_name" not in columns:
-        raise BadInput(f"{name} has no column file_name; it has {_listed(columns) or 'no columns'}.")
-    if wanted is not None:
-        if wanted not in columns:
-            raise BadInput(f"{name} has no column {wanted!r}; it has {_listed(columns)}.")
-        return wanted
-    for column in _LABEL_COLUMNS:
-        if column in columns:
-            return column
-    if "origin" in columns and "key" in columns:
-        return None  # written by Sibling, which always calls the label `label`: there is none
-    rest = [column for column in columns if column not in _NO_LABELS]
-    if len(rest) > 1:
-        raise BadInput(
-            f"{name} has the columns {_listed(rest)}: which one is the label? Say it with "
-            "--label-column NAME (label_column=NAME), or call it label."
-        )
-    return rest[0] if rest else None
+def manifest_of(root: Path) -> dict[str, Any]:
+    """The manifest that Sibling itself wrote into this folder; empty where there is none."""
+    try:
+        manifest = json.loads((root / MANIFEST).read_text("utf-8", errors="surrogateescape"))
+        return manifest if isinstance(manifest, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
 
 
-def _listed(columns: list[str]) -> str:
-    return ", ".join(column[:40] for column in columns[:20]) + (" ..." if len(columns) > 20 else "")
+def told_columns(root: Path) -> dict[str, str] | None:
+    """Column -> kind, as the manifest of a data set of ours says what y is; None where it says nothing."""
+    told = manifest_of(root).get("columns")
+    if not isinstance(told, dict) or any(kind not in KINDS for kind in told.values()):
+        return None
+    return told
 
 
 def label_of(value: Any, place: str) -> str | None:

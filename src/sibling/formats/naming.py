@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,16 +18,24 @@ _MOST_BYTES = 120  # of a name; file systems hold 255
 
 
 class Names:
-    """Gives each record of one data set its file name, relative to the data set's folder."""
+    """Gives each record of one data set its file name, relative to the data set's folder.
 
-    def __init__(self) -> None:
+    reserved  names of folders that are something else
+    """
+
+    def __init__(self, reserved: Sequence[str] = ()) -> None:
         self._slugs: dict[Any, str] = {}
-        self._taken: set[str] = set()
+        self._taken: set[str] = {name.lower() for name in reserved}
         self._used: dict[str, int] = {}
 
     def name(self, record: Record, suffix: str) -> str:
-        """The place of a record: class folder and file name; two records never share one."""
-        folder = PurePosixPath(self._slug(record.y))
+        """The place of a record: class folder and file name; two records never share one.
+
+        The folder is called like y, where that is a class; else like `folder` in the record's info.
+        """
+        folder = PurePosixPath(
+            self._slug(record.y if isinstance(record.y, str) else record.info.get("folder"))
+        )
         stem, ending = _stem(record), _ending(record, suffix)
         name = folder / (stem + ending)
         while name.as_posix().lower() in self._used:

@@ -14,8 +14,10 @@ import numpy as np
 
 from ..errors import BadInput, UnsafeFile
 from ..files import to_line, write_bytes
+from ..png import from_text, to_array
 from ..types import Record, Split
-from .labels import label_of, split_of
+from .columns import cells_of, y_of
+from .labels import KINDS, label_of, split_of
 
 __all__ = ["Npz"]
 
@@ -30,10 +32,16 @@ _MOST_RATIO = 1040  # deflate packs at most 1032 to 1
 class Npz:
     """x (N, H, W), (N, H, W, C) or (N, C, H, W); y (N,) numbers or names; `class_names` optional.
 
-    Keras-style files with x_train, y_train, x_test, y_test keep their split.
+    Keras-style files with x_train, y_train, x_test, y_test keep their split. A y that is more than a label has
+    `columns` and `kinds`, and for each column `y_<column>` (texts or numbers (N,), or multi-hot (N, L) with
+    `y_<column>_names` (L,)) or `map_<column>` uint8 (N, H, W[, 3]).
+
+    columns  column -> kind, as it was found; to be set before `write` where y is more than a label
     """
 
     def __init__(self) -> None:
+        self.columns: dict[str, str] = {}
+        self.found_in = ""
         self.notes: list[str] = []
 
     def matches(self, path: Path) -> bool:
@@ -46,34 +54,122 @@ class Npz:
         arrays = _Arrays(file)
         class_names = next((arrays[name] for name in _NAMES if name in arrays), None)
         told = {name: arrays[name] for name in ("origin", "split", "key") if name in arrays}
+        self.columns, self.found_in = _kinds(arrays, file.name), file.name
+        if self.columns and not _is_label(self.columns):
+            x = arrays["x"]
+            cells = {
+                column: _cells(arrays, column, kind, len(x), file.name)
+                for column, kind in self.columns.items()
+            }
+            for row, record in enumerate(_records(None, x, None, None, told, file.name)):
+                record.y = y_of({column: own[row] for column, own in cells.items()}, self.columns)
+                yield record
+            return
         for part, x_name, y_name in _parts(arrays, file.name):
             yield from _records(part, arrays[x_name], arrays.get(y_name), class_names, told, file.name)
 
     def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:
         """Write `data.npz` (x, y, class_names, origin, split, key) and `metadata.jsonl`, row by row."""
         members = list(records)
-        classes = sorted({str(record.y) for record in members if record.y is not None})
+        kinds = self.columns or {"label": "label"}
         arrays: dict[str, np.ndarray] = {
             "x": np.stack([cast(np.ndarray, record.source) for record in members]),
             "origin": np.array([record.origin for record in members]),
             "split": np.array([record.split or "" for record in members]),
             "key": np.array([record.key for record in members]),
         }
-        if classes:
-            numbers = {name: number for number, name in enumerate(classes)}
-            arrays["y"] = np.array([numbers[str(record.y)] for record in members])
-            arrays["class_names"] = np.array(classes)
+        if any(record.y is not None for record in members):
+            arrays |= _y_arrays([cells_of(record.y, kinds) for record in members], kinds)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **cast(Any, arrays))
         write_bytes(folder / "data.npz", buffer.getvalue(), durable=False)
         rows: list[dict[str, Any]] = []
         for number, record in enumerate(members):
-            info = {k: v for k, v in record.info.items() if k != "link"}
-            known = {"row": number, "label": record.y, "origin": record.origin, "split": record.split}
-            rows.append({**known, **info})
+            cells = {c: v for c, v in cells_of(record.y, kinds).items() if kinds[c] != "map"}
+            known = {"row": number, **cells, "origin": record.origin, "split": record.split}
+            rows.append({**record.info, **known})
         lines = "".join(to_line(row) + "\n" for row in rows)
         write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "backslashreplace"), durable=False)
         return rows
+
+
+def _is_label(kinds: dict[str, str]) -> bool:
+    return list(kinds.values()) == ["label"]
+
+
+def _y_arrays(cells: list[dict[str, Any]], kinds: dict[str, str]) -> dict[str, np.ndarray]:
+    """What is said about y: y and class_names for a lone label, else the arrays of each column."""
+    arrays: dict[str, np.ndarray] = {}
+    if list(kinds) != ["label"] or not _is_label(kinds):
+        arrays |= {"columns": np.array(list(kinds)), "kinds": np.array(list(kinds.values()))}
+    for column, kind in kinds.items():
+        if kind == "labels" and f"{column}_names" in kinds:
+            raise BadInput(
+                f"The columns {column} and {column}_names would share an array. Rename one of them."
+            )
+        own = [row.get(column) for row in cells]
+        if any(cell is None for cell in own):
+            raise BadInput(f"Some samples have a {column} and some have none: .npz cannot hold both.")
+        if _is_label(kinds):
+            names = sorted({str(cell) for cell in own})
+            numbers = {name: number for number, name in enumerate(names)}
+            arrays |= {"y": np.array([numbers[str(cell)] for cell in own]), "class_names": np.array(names)}
+        elif kind == "labels":
+            names = sorted({name for cell in own for name in cast(list[str], cell)})
+            hot = [[name in cast(list[str], cell) for name in names] for cell in own]
+            arrays[f"y_{column}"] = np.array(hot, bool).reshape(len(own), len(names))
+            arrays[f"y_{column}_names"] = np.array(names, str)
+        elif kind == "map":
+            arrays[f"map_{column}"] = _stack([to_array(from_text(cast(str, cell))) for cell in own])
+        else:
+            arrays[f"y_{column}"] = np.array(own, np.float64 if kind == "value" else str)
+    return arrays
+
+
+def _stack(maps: list[np.ndarray]) -> np.ndarray:
+    """uint8 (N, H, W), or (N, H, W, 3) where one of them has colours."""
+    if len({one.shape[:2] for one in maps}) > 1:
+        raise BadInput("Maps of several sizes do not fit into one array. Use --format folder.")
+    if any(one.ndim == 3 for one in maps):
+        maps = [one if one.ndim == 3 else np.repeat(one[..., None], 3, 2) for one in maps]
+    return np.stack(maps)
+
+
+def _kinds(arrays: _Arrays, name: str) -> dict[str, str]:
+    """column -> kind, where `write` has left them. Raises BadInput."""
+    if "columns" not in arrays or "kinds" not in arrays:
+        return {}
+    columns, kinds = ([str(_plain(value)) for value in arrays[what].ravel()] for what in ("columns", "kinds"))
+    if len(columns) != len(kinds) or any(kind not in KINDS for kind in kinds) or "x" not in arrays:
+        raise BadInput(
+            f"{name}: columns are {columns}, kinds are {kinds}; each column has one of {', '.join(KINDS)}."
+        )
+    return dict(zip(columns, kinds, strict=True))
+
+
+def _cells(arrays: _Arrays, column: str, kind: str, n: int, name: str) -> Sequence[Any]:
+    """The n cells of one column. Raises BadInput."""
+    key = f"map_{column}" if kind == "map" else f"y_{column}"
+    names = arrays.get(f"{key}_names") if kind == "labels" else None
+    if key not in arrays or (kind == "labels" and names is None):
+        raise BadInput(f"{name} names the column {column!r} ({kind}), but holds no {key}.")
+    array = arrays[key]
+    axes, types = {
+        "map": ((3, 4), "u"),
+        "labels": ((2,), "b"),
+        "value": ((1,), "fiu"),
+        "label": ((1,), "US"),
+    }[kind]
+    if array.ndim not in axes or array.dtype.kind not in types or len(array) != n:
+        raise BadInput(f"{name}: {key} is {array.dtype} {array.shape}, which is no {kind} of {n} samples.")
+    if names is not None:
+        if array.shape[1:] != names.shape:
+            raise BadInput(f"{name}: {key} has the shape {array.shape}, its names {names.shape}.")
+        texts = np.array([str(_plain(value)) for value in names], object)
+        return [sorted(texts[row].tolist()) for row in array]
+    if kind == "map":
+        return list(array)
+    return [float(value) if kind == "value" else str(_plain(value)) for value in array]
 
 
 def _file(path: Path) -> Path | None:

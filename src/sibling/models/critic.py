@@ -183,7 +183,7 @@ class Critic:
     def score(self, x: torch.Tensor, cond: Cond) -> torch.Tensor:
         """The logit (N,) of each pair (x, y), without augmentation: higher is more like real."""
         told = on_device(cond, self.ledger.gauge.device)
-        features = self.network(channels_last(x.to(told.vec.device)), told.map)
+        features = self.network(channels_last(x.to(told.vec.device)), told.map, sets=0)
         logits: torch.Tensor = self._logits(features.float(), told, 1.0)[-1][0]
         return logits
 

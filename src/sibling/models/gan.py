@@ -30,6 +30,8 @@ from .update import guarded_update, load_strictly
 
 __all__ = ["GAN"]
 
+VICINITIES = ("nearest", "hard", "soft")
+
 
 class GAN:
     """Generator against discriminator.
@@ -47,6 +49,8 @@ class GAN:
     target              what the gauge is kept at
     matching            a real x with a wrong y counts as fake, with this weight; 0 = not at all
     transition          the condition comes in between these shares of the training; (0, 0) = from the start
+    vicinity            of a continuous condition (CcGAN): "nearest", "hard" or "soft"
+    spread              show the discriminator how varied its batch is
     learning_rate       of Adam for the generator at the start; falls to a tenth as a cosine
     critic_rate         the same of the discriminator, as a multiple of the generator's
     keep_discriminator  keep the discriminator in the snapshot, to reject samples by its score
@@ -58,26 +62,27 @@ class GAN:
     wants_balance = True
     wants_vicinity = True
     watched = True
+    most_batch = 64
+    patience = 8
 
     def __init__(
         self,
         latent: int = 64,
-        width: int = 64,
-        critic_width: int = 64,
+        width: int = 32,
+        critic_width: int = 32,
         blocks: int = 1,
         loss: str = "relativistic",
-        gamma: float = 2.0,
+        gamma: float = 0.2,
         lazy: int = 8,
         lecam: float = 0.0,
-        strength: float = 0.2,
+        strength: float = 0.1,
         adaptive: bool = True,
         target: float = 0.4,
         matching: float = 0.5,
         transition: Sequence[float] = (0.0, 0.0),
         vicinity: str = "nearest",
-        skips: bool = True,
-        mbstd: bool = True,
-        learning_rate: float = 1e-3,
+        spread: bool = True,
+        learning_rate: float = 2e-3,
         critic_rate: float = 1.0,
         keep_discriminator: bool = True,
     ) -> None:
@@ -85,6 +90,8 @@ class GAN:
             raise UsageError(f"loss is {loss!r}; known: {', '.join(LOSSES)}.")
         if lazy < 1:
             raise UsageError(f"lazy is {lazy}; the penalties come every 1, 2, 3, ... steps.")
+        if vicinity not in VICINITIES:
+            raise UsageError(f"vicinity is {vicinity!r}; known: {', '.join(VICINITIES)}.")
         if len(transition) != 2 or not 0 <= transition[0] <= transition[1] <= 1:
             raise UsageError(f"transition is {transition!r}; give two shares, for example [0.2, 0.45].")
         self.latent = latent
@@ -102,7 +109,7 @@ class GAN:
         self.transition = tuple(transition)
         self.learning_rate = learning_rate
         self.vicinity = vicinity
-        self.skips, self.mbstd = skips, mbstd
+        self.spread = spread
         self.critic_rate = critic_rate
         self.keep_discriminator = keep_discriminator
         self.networks: dict[str, nn.Module] = {}
@@ -112,13 +119,19 @@ class GAN:
     @staticmethod
     def derive(n: int, classes: int, shape: Sequence[int]) -> list[tuple[str, Any, str]]:
         """Arguments that follow from the data: (name, value, reason)."""
-        return []
+        size = math.prod(shape[1:])
+        gamma = float(f"{max(0.05, 0.2 * size / 32**2):.2g}")
+        strength = 0.3 if n < 1_000 else 0.1
+        return [
+            ("gamma", gamma, f"0.2 at 32 x 32, in proportion to the {size:,} positions of a sample"),
+            ("strength", strength, f"{n:,} training samples: 0.3 below 1,000; the gauge moves it from there"),
+        ]
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that make this model again."""
         names = (
             "latent", "width", "critic_width", "blocks", "loss", "gamma", "lazy", "lecam", "strength", "adaptive",
-            "target", "matching", "transition", "vicinity", "skips", "mbstd", "learning_rate", "critic_rate", "keep_discriminator",
+            "target", "matching", "transition", "vicinity", "spread", "learning_rate", "critic_rate", "keep_discriminator",
         )  # fmt: skip
         return {**{name: getattr(self, name) for name in names}, "transition": list(self.transition)}
 
@@ -129,11 +142,9 @@ class GAN:
         self.conditional = told + mapped > 0
         with seeded(int(torch.randint(2**62, (), generator=rng))):
             self.networks = {
-                "generator": Decoder(
-                    shape, self.latent, told, mapped, self.width, self.blocks, skips=self.skips
-                ),
+                "generator": Decoder(shape, self.latent, told, mapped, self.width, self.blocks, skips=True),
                 "discriminator": Discriminator(
-                    shape, told, mapped, self.critic_width, self.blocks, spread=self.mbstd
+                    shape, told, mapped, self.critic_width, self.blocks, spread=self.spread
                 ),
                 "ledger": Ledger(self.strength),
             }
@@ -184,6 +195,8 @@ class GAN:
         critic, share = self.critic, self._share(batch.progress)
         told = on_device(batch.cond, self.device)
         made = told if batch.made is None else on_device(batch.made, self.device)
+        if share < 1:  # the generator hears of y as much as the discriminator judges by it
+            made = Cond(share * made.vec, share * made.map)
         real = channels_last(batch.x.to(self.device))
         with torch.no_grad(), autocast(self.device):
             fake = self._generate(self._noise(len(real), batch.rng), made)
@@ -211,7 +224,7 @@ class GAN:
         """How much the condition counts: 0 before the transition, 1 after it."""
         start, end = self.transition
         if not self.conditional:
-            return 0.0
+            return 1.0
         return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))
 
     def _noise(self, n: int, rng: torch.Generator) -> torch.Tensor:

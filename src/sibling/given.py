@@ -1,0 +1,193 @@
+"""What y is asked to be: text or a file -> columns and values, completed by the condition."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import numpy as np
+
+from .dataset import kinds_of
+from .errors import BadInput, BadSample, UsageError
+from .formats.columns import cells_of
+from .formats.labels import rows_of, safe_name
+from .maps import fitted_text
+from .registry import suggest
+from .types import Condition, Modality
+
+__all__ = ["MAP", "Told", "as_mapping", "completed", "rows_of_file"]
+
+log = logging.getLogger("sibling")
+
+_COUNTS = ("count", "n")
+
+
+MAP = "(a map)"  # stands for a map where what is given is noted; the map itself is in y
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What y is asked to be, checked.
+
+    given      column -> its part of y
+    condition  completes it
+    outside    whether it lies outside of what was seen
+    whole      the y that was completed first: the only one where every column is given
+    maps       the columns that are maps
+    """
+
+    given: dict[str, Any]
+    condition: Condition
+    outside: bool
+    whole: Any = None
+    maps: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """A text that only the same wish has: the name of its random streams."""
+        return json.dumps(self.given, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """8 characters for file names."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:8]
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """One y in which the given columns have the given values."""
+        if self.given.keys() == {*self.condition.columns}:
+            return self.whole
+        return _complete(self.condition, self.given, rng, self.outside)
+
+    def info(self) -> dict[str, Any]:
+        """What is noted about each of these samples."""
+        noted = {column: MAP if column in self.maps else value for column, value in self.given.items()}
+        return {"given": noted, **({"outside": True} if self.outside else {})}
+
+
+def as_mapping(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """ "kind=leaf,severity=0.7" or a JSON object -> column -> value. Raises UsageError."""
+    if not isinstance(given, str):
+        return dict(given)
+    if given.lstrip().startswith("{"):
+        try:
+            return cast(dict[str, Any], json.loads(given))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f'given is {given!r}, which is not JSON ({error}). Write \'{{"kind": "leaf"}}\'.'
+            ) from error
+    found: dict[str, Any] = {}
+    for part in given.split(","):
+        column, equals, value = (text.strip() for text in part.partition("="))
+        if not equals or not column:
+            raise UsageError(
+                f"given is {given!r}; write COLUMN=VALUE,COLUMN=VALUE, or JSON where a value holds a comma: "
+                '\'{"kind": "oak, old"}\'.'
+            )
+        if column in found:
+            raise UsageError(f"given says {column!r} twice. Give it once.")
+        found[column] = value
+    return found
+
+
+def completed(
+    given: Mapping[str, Any], condition: Condition, modality: Modality, *, allow_outside: bool
+) -> Told:
+    """Check what is given by completing it once; warns where it lies outside of what was seen. Raises UsageError.
+
+    Text, numbers and files that mean the same y become the same wish.
+    """
+    if not condition.columns:
+        raise UsageError("This run has no y, so none can be given. Say how many with --want (want=).")
+    kinds = kinds_of(condition)
+    given = _with_maps(given, kinds, modality)
+    outside = False
+    try:
+        y = _complete(condition, given, np.random.default_rng(0), outside=False)
+    except UsageError:
+        if not allow_outside:
+            raise
+        y = _complete(condition, given, np.random.default_rng(0), outside=True)
+        outside = True
+    cells = cells_of(y, kinds)
+    plain = {_column(name, kinds): cells[_column(name, kinds)] for name in given}
+    maps = frozenset(column for column, kind in kinds.items() if kind == "map")
+    told = Told(plain, condition, outside, y, maps)
+    if outside:
+        shown = ", ".join(f"{column}={value}" for column, value in told.info()["given"].items())
+        log.warning("  outside      %s: not seen like that, so such samples are a guess; they say so.", shown)
+    return told
+
+
+def _column(name: str, kinds: Mapping[str, str]) -> str:
+    """The column that is meant: the only one of a kind may be called like that."""
+    return name if name in kinds else next(column for column, kind in kinds.items() if kind == name)
+
+
+def _complete(condition: Condition, given: Mapping[str, Any], rng: np.random.Generator, outside: bool) -> Any:
+    more: dict[str, Any] = {"outside": True} if outside else {}
+    return condition.complete(given, 1, rng, **more)[0]
+
+
+def _with_maps(given: Mapping[str, Any], kinds: Mapping[str, str], modality: Modality) -> dict[str, Any]:
+    """Maps that are given as files, as the text of the working size that stands in y. Raises UsageError."""
+    maps = [column for column, kind in kinds.items() if kind == "map"]
+    names = {*maps, "map"} if len(maps) == 1 else {*maps}
+    found = dict(given)
+    for column in names & given.keys():
+        value = given[column]
+        if isinstance(value, str) and len(value) < 4_096 and os.path.isfile(value):
+            value = Path(value)
+        if isinstance(value, Path | bytes):
+            try:
+                found[column] = fitted_text(value, modality)
+            except BadSample as error:
+                raise UsageError(f"{column} is {str(value)[:200]}, which {error}.") from error
+    return found
+
+
+def rows_of_file(path: str | Path, condition: Condition) -> list[tuple[dict[str, Any], int]]:
+    """(what is given, how many) for each row of a CSV, JSONL or Parquet file. Raises BadInput, UsageError."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}. Give a CSV, JSONL or Parquet file with the columns of y.")
+    root = Path(os.path.realpath(path.parent))
+    rows = []
+    for number, row in enumerate(rows_of(path, root), 1):
+        rows.append(_wish(row, kinds_of(condition), f"{path.name}, row {number}", root))
+    return rows
+
+
+def _wish(row: dict[str, Any], kinds: dict[str, str], place: str, root: Path) -> tuple[dict[str, Any], int]:
+    given: dict[str, Any] = {}
+    count: Any = 1
+    for name, cell in row.items():
+        column = (
+            name.removesuffix("_file_name") if kinds.get(name.removesuffix("_file_name")) == "map" else name
+        )
+        if column not in kinds and column not in _COUNTS:
+            raise UsageError(f"{place}: there is no column {name!r} in y.{suggest(name, [*kinds, *_COUNTS])}")
+        if cell is None or cell == "":
+            continue
+        if column not in kinds:
+            count = cell
+        elif kinds[column] == "map":
+            given[column] = root / safe_name(cell, place, PurePosixPath("."), root)
+        else:
+            given[column] = cell
+    return given, _count(count, place)
+
+
+def _count(value: Any, place: str) -> int:
+    try:
+        count = float(str(value))
+    except ValueError:
+        count = -1
+    if count < 0 or count != int(count):
+        raise UsageError(f"{place}: the count is {value!r}; it must be a whole number from 0 up.")
+    return int(count)
