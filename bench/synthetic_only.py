@@ -8,7 +8,8 @@
 Claims: VAE at least 0.95 on the digits and 0.81 on Fashion-MNIST; GAN at least 0.96 with a spread inside
 the classes of at least 0.8, and 0.83 with a smaller kernel distance than the VAE's. For the VAE the
 textbook's N(0, I) prior and the samples without texture stand beside it; real images always do. A seed
-that is finished is not trained again (`--first` chooses where to start), so a bench can run in pieces.
+that is finished is not trained again (`--first` chooses where to start), so a bench can run in pieces, and
+`--updates` asks for a number of updates instead of minutes, where other work shares the machine.
 """
 
 from __future__ import annotations
@@ -62,16 +63,17 @@ def measured(snapshot: Any, model: str, per_class: int, steps: int, seed: int) -
 
 
 if __name__ == "__main__":
-    given = options(data="digits", model="vae", minutes=0.0, seeds=0, first=0, threads=0)
+    given = options(data="digits", model="vae", minutes=0.0, updates=0, seeds=0, first=0, threads=0)
     load, minutes, seeds, per_class, steps = PLANS[given.data, given.model]
     minutes, seeds = given.minutes or minutes, given.seeds or seeds
     data = load()
     scores: dict[str, list[float]] = {}
     for seed in range(given.first, given.first + seeds):
         run = OUT / f"{given.data}-{given.model}-{seed}"
+        budget: dict[str, Any] = {"steps": given.updates} if given.updates else {"minutes": minutes}
         snapshot = sibling.fit(
-            data, out=run, model=given.model, minutes=minutes, seed=seed, tensorboard=False,
-            threads=given.threads or None, resume=True,
+            data, out=run, model=given.model, seed=seed, tensorboard=False, threads=given.threads or None,
+            resume=True, **budget,
         )  # fmt: skip
         facts = snapshot.run
         print(facts["steps"], "steps", facts["seen_samples"], "samples", f"{facts['minutes']:.2f} minutes")

@@ -299,6 +299,7 @@ class Discriminator(nn.Module):
         self.spread = spread
         if spread:  # what a batch of reals shows, for samples that are judged one by one
             self.register_buffer("usual", torch.tensor(0.0))
+        self.shown = torch.zeros(1)  # (N,) what the last batch showed
         inputs = self.trunk.outputs + (math.prod(self.trunk.plan.coarsest) if spread else 0)
         self.flat = nn.Linear(inputs, features)
         nn.init.normal_(self.flat.weight, 0, math.sqrt(2 / (1 + SLOPE**2)) / math.sqrt(inputs))
@@ -319,13 +320,17 @@ class Discriminator(nn.Module):
         h = self.trunk(x, maps[:, :0], maps)
         if self.spread:
             shown = _spread(h, sets) if sets else self.usual.expand(len(h))
-            if sets == 2:
-                with torch.no_grad():
-                    self.usual.lerp_(shown[0], 1 - USUAL_MEMORY)
+            self.shown = shown.detach()
             column = shown.reshape(-1, *[1] * (h.ndim - 1)).expand(-1, 1, *h.shape[2:])
             h = torch.cat([h, column.to(h)], 1)
         out: torch.Tensor = F.leaky_relu(self.flat(h.flatten(1)), SLOPE)
         return out
+
+    @torch.no_grad()
+    def remember(self, shown: torch.Tensor) -> None:
+        """Take the deviation that a batch of reals has shown (`self.shown`) into what reals usually show."""
+        if self.spread:
+            self.usual.lerp_(shown, 1 - USUAL_MEMORY)
 
     def judge_alone(self, features: torch.Tensor) -> torch.Tensor:
         """Features (N, F) -> logits (N,) of x, whatever y is."""

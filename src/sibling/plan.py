@@ -21,13 +21,14 @@ from .dataset import Dataset
 from .device import environment, generator, numpy_generator
 from .errors import BadInput, UsageError
 from .snapshot import make_model
-from .types import Batch, Model
+from .types import Batch, Cond, Model
 
 __all__ = ["balanced", "batch_at", "check_asked", "make_plan", "read_plan", "refuse_changes"]
 
 log = logging.getLogger("sibling")
 
 MOST_BATCH = 128  # samples an update, unless the model says otherwise
+MOST_REPEATS = 20  # of a rare group's samples, before the repeats grow more slowly
 HELD_EVERY = 8  # steps between two looks at held-out samples
 LEAST_HELD = 16  # held-out samples; fewer say nothing about overfitting
 
@@ -186,7 +187,7 @@ def batch_at(
         made, weight = data.condition.encode(others, data.shape[1:]), torch.from_numpy(weights)
     x = _mirrored(data, data.x(rows[at]), rng)
     if getattr(model, "wants_wrong", False) and data.condition.unambiguous:
-        wrong = data.condition.encode(data.condition.mismatch(y, draws), data.shape[1:])
+        wrong = _wrong(data, y, draws)
     if getattr(model, "wants_held", False) and step % HELD_EVERY == 0:
         held = _held(data, size, draws, rng)
     cond = data.condition.encode(y, data.shape[1:])
@@ -196,18 +197,27 @@ def batch_at(
 def balanced(data: Dataset, rows: np.ndarray) -> np.ndarray:
     """Rows in which rare groups are repeated until all groups weigh alike.
 
-    Above 20 to 1 only half of the way (square root): a handful of samples seen a thousand times is learned
-    by heart.
+    Above 20 times the repeats grow as the square root only: a handful of samples seen a thousand times is
+    learned by heart.
     """
     groups = np.array(data.classes(rows))
     names, counts = np.unique(groups, return_counts=True)
-    ratio = counts.max() / counts.min()
-    if ratio < 1.5:
+    lacking = counts.max() / counts
+    if lacking.max() < 1.5:
         return rows
-    power = 1.0 if ratio <= 20 else 0.5
-    wanted = np.round(counts * (counts.max() / counts) ** power).astype(int)
+    times = np.where(lacking <= MOST_REPEATS, lacking, np.sqrt(MOST_REPEATS * lacking))
+    wanted = np.round(counts * times).astype(int)
     parts = [np.resize(rows[groups == name], n) for name, n in zip(names, wanted, strict=True)]
     return np.sort(np.concatenate(parts))
+
+
+def _wrong(data: Dataset, y: list[Any], draws: np.random.Generator) -> Cond | None:
+    """A wrong condition for each sample; None where there is but one value of y."""
+    try:
+        wrong = data.condition.mismatch(y, draws)
+    except UsageError:
+        return None
+    return data.condition.encode(wrong, data.shape[1:])
 
 
 def _mirrored(data: Dataset, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -146,9 +146,10 @@ class Training:
         with self._averaged(), autocast(best(), enabled=False):
             row = self._held_out_loss() if self.watch is None else self._watched(step)
         if self.watch is not None:
-            if has_collapsed(row) and step >= WARMED_UP * self.plan["steps"]:
+            if not has_collapsed(row):
+                self.state.good = keep_good(self.model)
+            elif self.state.good and step >= WARMED_UP * self.plan["steps"]:
                 return row | self._back("the samples are all alike", step)
-            self.state.good = keep_good(self.model)
         loss = row.setdefault("val/loss", math.nan)
         if math.isnan(loss) and not self._has_held_out():
             self.state.best_step = step  # nothing to choose by: the last weights are the ones

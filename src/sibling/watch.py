@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class Watch:
         self.rows = most_rows(val if len(val) >= 16 else rows, MOST_WATCHED, seed, "watch")
         self.network = RandomFeatures(data.shape)
         features = in_batches(self.network, fetcher(data, self.rows), len(self.rows))
-        self.centre, self.scale = features.mean(0), features.std(0).clamp(min=1e-4)
+        self.centre, self.scale = features.mean(0), features.std(0, unbiased=False).clamp(min=1e-4)
         self.groups = data.classes(self.rows)
         self.names = sorted(set(self.groups))
         self.real = self._placed(features)
@@ -82,7 +83,8 @@ class Watch:
         if not torch.isfinite(fake).all():
             return {"game/diversity": math.nan, "val/loss": math.nan}
         spreads = self._spreads(fake, groups)
-        row = {"game/diversity": Diversity()(real=self.real, fake=fake)}
+        diversity = Diversity()(real=self.real, fake=fake)
+        row = {"game/diversity": diversity} if math.isfinite(diversity) else {}  # all real samples are one
         if spreads:
             row["game/spread"] = float(np.mean(spreads))
             row["game/spread_worst"] = min(spreads)
@@ -136,4 +138,7 @@ def roll_back(
     model.ledger.rate.fill_(rate / 2)  # type: ignore[attr-defined]
     for optimizer in model.optimizers.values():
         optimizer.state.clear()
+    players: tuple[Any, ...] = (model, model.critic)  # type: ignore[attr-defined]
+    for player in players:
+        player.skipped = 0
     log.warning("Step %d: %s; back to the last good weights, learning rate halved.", step, why)

@@ -5,6 +5,7 @@ Used by the GAN, and by a VAE whose decoder it sharpens.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +18,7 @@ from .diffaug import augment_pair
 from .game import LOSSES, gradient_penalty, lecam, probabilities, value
 from .update import guarded_update
 
-__all__ = ["CLIP", "Critic", "Ledger", "channels_last", "on_device"]
+__all__ = ["CLIP", "Critic", "Ledger", "channels_last", "faded", "on_device"]
 
 LOGIT_MEMORY = 0.99  # decay of the moving averages of the logits, a step
 GAUGE_MEMORY = 0.9  # decay of the moving average of the gauge, a held-out batch
@@ -105,6 +106,7 @@ class Critic:
         # The penalty is a derivative of a derivative: bf16 has too few digits for it.
         with autocast(device, enabled=not penalised):
             features = network(x, maps, sets=2)
+        shown = network.shown[0]  # of the reals
         h_real, h_fake = features.float().chunk(2)  # (2N, F) -> (N, F), (N, F)
         rule = LOSSES[self.loss]
         weight = None if batch.weight is None else batch.weight.to(device)
@@ -129,10 +131,10 @@ class Critic:
         if self.lecam:
             loss = loss + self.lecam * lecam(r, f, self.ledger.mean_real, self.ledger.mean_fake)
         if batch.held is not None:  # before the update: the three kinds of logits must be of one network
-            self._measure(batch.held, float(r.detach().mean()), float(f.detach().mean()))
+            self._measure(batch.held, float(r.detach().mean()), float(f.detach().mean()), share)
         whole = loss + 0.5 * self.gamma * self.lazy * penalty
         norm, self.skipped = guarded_update(optimizer, whole, clip=CLIP, skipped=self.skipped)
-        row = self._row(r.detach(), f.detach())
+        row = self._row(r.detach(), f.detach(), shown)
         row.update({"loss/d": float(loss.detach()), "gradient/d": norm})
         if penalised:
             row["loss/penalty"] = float(penalty.detach())
@@ -160,20 +162,22 @@ class Critic:
         return loss
 
     @torch.no_grad()
-    def _measure(self, held: Batch, real: float, fake: float) -> None:
+    def _measure(self, held: Batch, real: float, fake: float, share: float) -> None:
         """How far D tells training samples from held-out ones: 0 not at all, 1 as well as from fakes.
 
         (E D(train) - E D(held out)) / (E D(train) - E D(fake)), Karras et al. 2020, equation 1; above the
         target the augmentation grows, below it falls.
         """
         ledger, device = self.ledger, self.ledger.gauge.device
-        told = on_device(held.cond, device)
+        told = faded(on_device(held.cond, device), share)
         x, maps = augment_pair(held.x.to(device), told.map, float(ledger.strength), held.rng)
         with autocast(device):
             features = self.network(channels_last(x), maps)
-        if real - fake <= LEAST_APART:
+        if not real - fake > LEAST_APART:
             return  # it cannot have learned anything by heart either
-        missed = (real - float(self._logits(features.float(), told, 1.0)[-1][0].mean())) / (real - fake)
+        missed = (real - float(self._logits(features.float(), told, share)[-1][0].mean())) / (real - fake)
+        if not math.isfinite(missed):
+            return
         ledger.gauge.lerp_(torch.tensor(min(1.5, max(-0.5, missed)), device=device), 1 - GAUGE_MEMORY)
         if self.adaptive:
             way = 1.0 if float(ledger.gauge) > self.target else -1.0
@@ -199,12 +203,14 @@ class Critic:
         """The wrong conditions of the reals where they shall count."""
         if self.matching <= 0 or share <= 0 or self.network.pair is None or batch.wrong is None:
             return None
-        return on_device(batch.wrong, self.ledger.gauge.device)
+        return faded(on_device(batch.wrong, self.ledger.gauge.device), share)
 
     @torch.no_grad()
-    def _row(self, r: torch.Tensor, f: torch.Tensor) -> dict[str, float]:
-        self.ledger.mean_real.lerp_(r.mean(), 1 - LOGIT_MEMORY)
-        self.ledger.mean_fake.lerp_(f.mean(), 1 - LOGIT_MEMORY)
+    def _row(self, r: torch.Tensor, f: torch.Tensor, shown: torch.Tensor) -> dict[str, float]:
+        if self.skipped == 0:  # a batch whose update was skipped is not remembered either: it may hold NaN
+            self.ledger.mean_real.lerp_(r.mean(), 1 - LOGIT_MEMORY)
+            self.ledger.mean_fake.lerp_(f.mean(), 1 - LOGIT_MEMORY)
+            self.network.remember(shown)
         d_real, d_fake = probabilities(self.loss, r, f)
         return {
             "game/d_real": float(d_real.mean()),
@@ -218,6 +224,11 @@ class Critic:
 def on_device(cond: Cond, device: torch.device) -> Cond:
     """The condition where the networks are."""
     return Cond(cond.vec.to(device), cond.map.to(device))
+
+
+def faded(cond: Cond, share: float) -> Cond:
+    """The condition while it comes in: a map is seen by both players, so that it must fade in itself."""
+    return cond if share >= 1 or not cond.map.shape[1] else Cond(cond.vec, share * cond.map)
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:

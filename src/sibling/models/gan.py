@@ -24,7 +24,7 @@ from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
 from ..nets import Decoder, Discriminator
 from ..types import Batch, Cond, Condition
-from .critic import CLIP, Critic, Ledger, channels_last, on_device
+from .critic import CLIP, Critic, Ledger, channels_last, faded, on_device
 from .game import LOSSES
 from .update import guarded_update, load_strictly
 
@@ -114,7 +114,7 @@ class GAN:
         self.keep_discriminator = keep_discriminator
         self.networks: dict[str, nn.Module] = {}
         self.device = best()
-        self._skipped = 0
+        self.skipped = 0
 
     @staticmethod
     def derive(n: int, classes: int, shape: Sequence[int]) -> list[tuple[str, Any, str]]:
@@ -193,10 +193,10 @@ class GAN:
         """One update of D, then one of G."""
         self._set_rates(batch.progress)
         critic, share = self.critic, self._share(batch.progress)
-        told = on_device(batch.cond, self.device)
-        made = told if batch.made is None else on_device(batch.made, self.device)
+        told = faded(on_device(batch.cond, self.device), share)
+        made = told if batch.made is None else faded(on_device(batch.made, self.device), share)
         if share < 1:  # the generator hears of y as much as the discriminator judges by it
-            made = Cond(share * made.vec, share * made.map)
+            made = Cond(share * made.vec, made.map)
         real = channels_last(batch.x.to(self.device))
         with torch.no_grad(), autocast(self.device):
             fake = self._generate(self._noise(len(real), batch.rng), made)
@@ -206,8 +206,8 @@ class GAN:
         with autocast(self.device):
             fake = self._generate(self._noise(len(real), batch.rng), made)
         loss = critic.teach(batch, fake, told, real_logits, share=share)
-        norm, self._skipped = guarded_update(
-            self.optimizers["generator"], loss, clip=CLIP, skipped=self._skipped
+        norm, self.skipped = guarded_update(
+            self.optimizers["generator"], loss, clip=CLIP, skipped=self.skipped
         )
         lost = float(loss.detach())
         row.update({"loss/g": lost, "loss/total": row["loss/d"] + lost, "gradient/g": norm})

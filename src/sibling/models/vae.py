@@ -99,7 +99,7 @@ class VAE:
         self.mixture: dict[str, torch.Tensor] = {}
         self.grain: dict[str, torch.Tensor] = {}
         self.device = best()
-        self._skipped = 0
+        self.skipped = 0
 
     generating: Sequence[str] = ("encoder", "decoder")
 
@@ -192,7 +192,7 @@ class VAE:
         if self.adversarial > 0 and batch.progress >= self.adversarial_from:
             pull, row = self._sharpen(batch, output, x, told, reconstruction / size)
             loss = loss + pull
-        norm, self._skipped = guarded_update(optimizer, loss, clip=1.0, skipped=self._skipped)
+        norm, self.skipped = guarded_update(optimizer, loss, clip=1.0, skipped=self.skipped)
         return row | {
             "loss/total": float(reconstruction.detach() + beta * kl.detach()),
             "loss/reconstruction": float(reconstruction.detach()),
