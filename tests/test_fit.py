@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ import sibling
 from sibling import checkpoint, files
 from sibling.dataset import Dataset
 from sibling.errors import BadInput, NumericalError, Stopped, UnsafeFile, UsageError
+from sibling.models.vae import VAE
 from sibling.snapshot import Snapshot, load_tensors, save_tensors
 
 fit_module: Any = importlib.import_module("sibling.training")
@@ -121,6 +124,29 @@ def test_minutes_become_a_recorded_number_of_steps(easy: Dataset, tmp_path: Path
     assert "measured now" in next(row["why"] for row in run.run["derived"] if row["name"] == "steps")
 
 
+def test_a_step_is_measured_early_and_late_in_turn(easy: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A discriminator that comes in after half of the training takes its time too."""
+    measure: Any = importlib.import_module("sibling.plan")
+    clock, seen = itertools.count(), []
+
+    class Slow(VAE):
+        def step(self, batch: Any) -> dict[str, float]:
+            seen.append(batch.progress)
+            for _ in range(9 if batch.progress > 0.5 else 0):
+                next(clock)
+            next(clock)
+            return {}
+
+    monkeypatch.setattr(measure, "make_model", lambda name, arguments: Slow(**arguments))
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    plan = {"model": "vae", "arguments": TINY, "batch": 8, "seed": 0}
+    seconds = measure._seconds_a_step(easy, easy.rows("train"), plan)
+    counted = seen[3:]  # the first ones warm up
+    assert len(counted) % 8 == 0
+    assert sum(progress > 0.5 for progress in counted) == len(counted) / 2
+    assert seconds == pytest.approx((1 + 10) / 2, rel=0.15)  # and what looking at the clock costs
+
+
 def test_what_is_derived_has_a_reason_and_what_is_asked_for_wins(easy: Dataset, tmp_path: Path) -> None:
     derived = {row["name"]: row for row in fit(easy, tmp_path / "run", steps=2).run["derived"]}
     assert derived["latent"]["why"] == "asked for"
@@ -175,6 +201,34 @@ def test_a_poisoned_training_ends_with_code_5_and_no_snapshot(
     assert not (tmp_path / "run" / "run.json").exists()
     with pytest.raises(BadInput):
         Snapshot(tmp_path / "run")
+
+
+@pytest.mark.parametrize("bad", [9, 10])
+def test_a_stop_in_a_streak_of_skipped_updates_does_not_begin_their_count_anew(
+    bad: int, easy: Dataset, stop_at: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine in a row end the same, stopped in their middle or not; ten are an error either way."""
+    original = fit_module.batch_at
+
+    def poisoned(data: Dataset, rows: Any, step: int, *rest: Any, **more: Any) -> Any:
+        batch = original(data, rows, step, *rest, **more)
+        batch.x = batch.x * float("nan") if 11 <= step < 11 + bad else batch.x
+        return batch
+
+    monkeypatch.setattr(fit_module, "batch_at", poisoned)
+    ended = []
+    for name in ("whole", "stopped"):
+        out = tmp_path / name
+        if name == "stopped":
+            stop_at(15, signal.SIGTERM)
+            with pytest.raises(Stopped):
+                fit(easy, out, threads=1)
+        if bad < 10:
+            ended.append(content(fit(easy, out, threads=1, resume=name == "stopped")))
+        else:
+            with pytest.raises(NumericalError, match="10 times in a row"):
+                fit(easy, out, threads=1, resume=name == "stopped")
+    assert not ended or ended[0] == ended[1]
 
 
 def test_the_log_has_whole_rows_in_order(run: Snapshot) -> None:

@@ -129,6 +129,78 @@ def test_each_player_pulls_its_own_way(name: str) -> None:
     assert (on_f > 0).all()  # and rises where it finds a fake more real
     _, on_f = slopes(LOSSES[name].generator, r, f)
     assert (on_f < 0).all()  # G wants the opposite of the fakes
+    on_r, on_w = slopes(LOSSES[name].wrong, r, f)
+    assert (on_w > 0).all()  # a real with a wrong y is a fake to D,
+    assert (on_r < 0).all() if LOSSES[name].paired else (on_r == 0).all()  # and not a real a second time
+
+
+# ---- the equilibrium with pairs of a real x and a wrong y ------------------------------------------
+
+# Six pairs (x, y): the first three are seen, the last three are wrong, as they are where classes are clear-cut.
+SEEN = torch.tensor([0.5, 0.3, 0.2, 0.0, 0.0, 0.0], dtype=torch.float64)
+WRONG = torch.tensor([0.0, 0.0, 0.0, 0.2, 0.2, 0.6], dtype=torch.float64)
+
+
+def loss_of_d(
+    name: str,
+    logits: torch.Tensor,
+    p_real: torch.Tensor,
+    p_fake: torch.Tensor,
+    p_wrong: torch.Tensor,
+    m: float,
+) -> torch.Tensor:
+    """E over all pairs of a real and a fake, and over those of a real and a wrong one; densities on six points."""
+    rule, r, other = LOSSES[name], logits[:, None].expand(6, 6), logits[None, :].expand(6, 6)
+    terms = torch.outer(p_real, p_fake) * rule.discriminator(r, other)
+    return (terms + m * torch.outer(p_real, p_wrong) * rule.wrong(r, other)).sum()
+
+
+def best_d(name: str, *densities: Any) -> torch.Tensor:
+    """D as a probability where its loss is least, found numerically."""
+    logits = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS(
+        [logits], max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        search.zero_grad()
+        value = loss_of_d(name, logits, *densities)
+        value.backward()
+        return value
+
+    search.step(loss)
+    found = logits.detach()
+    return found if name == "least-squares" else torch.sigmoid(found)
+
+
+PLAIN = ["minimax", "nonsaturating", "least-squares"]
+
+
+@pytest.mark.parametrize("m", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("name", PLAIN)
+def test_for_clear_cut_classes_the_equilibrium_stays_at_one_half_with_matching(name: str, m: float) -> None:
+    """p_real = p_fake and wrong pairs elsewhere: D* = p_real / (p_real + p_fake + m p_wrong) is 1/2 on what is seen."""
+    found = best_d(name, SEEN, SEEN, WRONG, m)
+    torch.testing.assert_close(found[:3], torch.full((3,), 0.5, dtype=torch.float64), atol=1e-5, rtol=0)
+    if m:
+        assert (found[3:] < 0.02).all()  # and wrong pairs are found out
+
+
+@pytest.mark.parametrize("m", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_optimal_discriminator_is_the_closed_form_where_all_overlap(name: str, m: float) -> None:
+    p_real, p_fake, p_wrong = (torch.softmax(random(6, seed=seed), 0) for seed in range(3))
+    found = best_d(name, p_real, p_fake, p_wrong, m)
+    torch.testing.assert_close(found, p_real / (p_real + p_fake + m * p_wrong), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if not LOSSES[name].paired])
+def test_at_the_equilibrium_matching_does_not_move_what_d_says_of_seen_pairs(name: str) -> None:
+    at = BALANCE[name][0]
+    logits = torch.full((6,), at, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss_of_d(name, logits, SEEN, SEEN, WRONG, 0.5), logits)
+    torch.testing.assert_close(slope[:3], torch.zeros(3, dtype=torch.float64))
+    assert (slope[3:] > 0).all()  # the control: wrong pairs are pushed down
 
 
 def test_minimax_is_the_value_itself() -> None:
@@ -329,21 +401,32 @@ def test_the_losses_of_a_step_are_those_of_the_table(name: str, losses: list[tor
     assert row["game/value"] == pytest.approx(float(value(d_real, d_fake).detach()), abs=1e-5)
 
 
+# loss -> what a real x with a wrong y costs D, of the logits of the right and of the wrong pair
+COSTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "relativistic": lambda r, w: torch.log1p((w - r).exp()),
+    "minimax": lambda r, w: torch.log1p(w.exp()),
+    "nonsaturating": lambda r, w: torch.log1p(w.exp()),
+    "least-squares": lambda r, w: w**2,
+    "hinge": lambda r, w: (1 + w).clamp(min=0),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("transition", [(0.0, 0.0), (0.2, 0.6)])
 def test_the_matching_aware_term_is_the_hand_computed_loss(
-    transition: tuple[float, float], losses: list[torch.Tensor]
+    transition: tuple[float, float], name: str, losses: list[torch.Tensor]
 ) -> None:
-    """A real x with a wrong y counts as fake: share * matching * E softplus(D(x, wrong) - D(x, y))."""
+    """A real x with a wrong y counts as one more fake, with the weight share * matching."""
     weight, progress = 0.7, 0.5
     share = 1.0 if transition[1] == 0 else 0.75
     batch = batch_of(progress=progress)
     for matching in (0.0, weight):
-        gan = built(matching=matching, transition=transition)
+        gan = built(loss=name, matching=matching, transition=transition)
         gan.step(batch_of(progress=progress, wrong=wrong_of()))
     r, w = pair_logits(gan, batch, batch.cond), pair_logits(gan, batch, wrong_of())
-    expected = share * weight * torch.nn.functional.softplus(w - r).mean()
+    expected = share * weight * COSTS[name](r, w).mean()
     torch.testing.assert_close(losses[2] - losses[0], expected, atol=1e-6, rtol=1e-5)
-    assert float(expected.detach()) > 0.05
+    assert float(expected.detach()) > 0.005
     torch.testing.assert_close(losses[3], losses[1])  # G is told nothing of wrong pairs
 
 

@@ -16,7 +16,8 @@ from sibling.errors import NumericalError, UnsafeFile, UsageError
 from sibling.models import critic as critic_module
 from sibling.models.game import LOSSES
 from sibling.models.gan import GAN
-from sibling.models.update import MOST_SKIPS, guarded_update
+from sibling.models.update import MOST_SKIPS, guarded_update, skipping
+from sibling.nets import USUAL_MEMORY
 from sibling.types import Batch, Cond
 from sibling.watch import keep_good, roll_back
 
@@ -128,13 +129,14 @@ def test_in_a_few_steps_every_parameter_moves() -> None:
 
 def test_a_relativistic_game_leaves_the_zero_point_of_the_logits_alone() -> None:
     """The bias of a logit cancels in each difference: it has no gradient."""
-    gan = built(transition=(0.0, 0.9), matching=0.0)
-    gan.step(batch_of())
-    parameters = dict(gan.networks["discriminator"].named_parameters())
-    for key, parameter in parameters.items():
-        size = float(parameter.grad.abs().max())
-        assert size < 1e-6 if key in ("alone.bias", "pair.bias") else size >= 0
-    assert float(parameters["pair.weight"].grad.abs().max()) > 1e-4
+    for loss in ("relativistic", "nonsaturating"):
+        gan = built(transition=(0.0, 0.9), matching=0.0, loss=loss)
+        for number in (1, 2):  # behind a convolution that starts at zero nothing arrives in the first one
+            gan.step(batch_of(number=number))
+        for key, parameter in gan.networks["discriminator"].named_parameters():
+            size = float(parameter.grad.abs().max())
+            still = loss == "relativistic" and key in ("alone.bias", "pair.bias")
+            assert size < 1e-6 if still else size > 1e-6, (loss, key)
 
 
 # ---- what they are shown --------------------------------------------------------------------------
@@ -154,7 +156,7 @@ class Watched:
 
     def _generated(self, _: Any, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         self.g.append(tuple(t.detach().clone() for t in given))
-        self.made.append(out.detach().clone())
+        self.made.append(out.detach().clamp(-1, 1))  # samples are held there
 
 
 def test_n_fakes_are_mixed_with_n_reals_and_judged_at_once() -> None:
@@ -209,6 +211,34 @@ def test_what_g_is_told_is_batch_made_and_d_hears_the_target() -> None:
     assert all(torch.equal(vec, A.vec) for vec in pairs)
     gan.step(batch_of(A))  # the control
     assert torch.equal(seen.g[-1][1], A.vec)
+
+
+def test_fakes_are_held_in_range_and_only_a_way_back_has_a_gradient() -> None:
+    """Above 1 a step down is let through, below -1 a step up; inside, everything."""
+    gan, where = built(), torch.tensor([[-3.0, 3.0], [-1.0, 1.0], [0.5, -0.5]])
+    for slope in (1.0, -1.0):
+        x = where.clone().requires_grad_(True)
+        gan.networks["generator"].forward = lambda z, vec, maps, x=x: x  # type: ignore[method-assign]
+        held = gan._generate(random(3, Z), A[slice(3)])
+        assert held.tolist() == [[-1.0, 1.0], [-1.0, 1.0], [0.5, -0.5]]
+        (slope * held).sum().backward()
+        outside = [0.0, 1.0] if slope > 0 else [-1.0, 0.0]  # a step goes against its slope
+        assert x.grad.tolist() == [outside, [slope, slope], [slope, slope]]
+
+
+def test_a_generator_that_is_far_out_of_range_comes_back() -> None:
+    z = random(N, Z)
+    ends = []
+    for steps in (0, 150):
+        gan = built(Unconditional(), learning_rate=0.01)
+        with torch.no_grad():
+            gan.networks["generator"].head.bias.fill_(4.0)  # type: ignore[union-attr, operator]
+        for step in range(steps):
+            cond = Unconditional().null(N, ())
+            gan.step(Batch(0.5 * random(N, 2).tanh(), cond, generator("step", step), 0.0, number=step))
+        ends.append(gan.networks["generator"](z, torch.zeros(N, 0), torch.zeros(N, 0)).detach())
+    assert (ends[0] > 1.5).all()  # the control: all of it is outside, where a clamp has no slope
+    assert float((ends[1].abs() <= 1).float().mean()) > 0.5
 
 
 def mapped(shape: tuple[int, ...] = (1, 8, 8), **arguments: Any) -> tuple[GAN, Batch]:
@@ -312,6 +342,17 @@ def test_before_its_start_a_map_has_no_effect_either(losses: list[float]) -> Non
     assert losses[0] == pytest.approx(losses[2])
 
 
+@pytest.mark.parametrize("at", [0.0, 0.3, 1.0])
+def test_a_transition_without_a_length_is_a_switch(at: float) -> None:
+    for progress in sorted({0.0, max(0.0, at - 1e-6), at, min(1.0, at + 1e-6), 1.0}):
+        gan = built(transition=[at, at])
+        seen = Watched(gan)
+        row = gan.step(batch_of(progress=progress))
+        assert all(math.isfinite(value) for value in row.values())
+        for _, vec, _ in seen.g:
+            torch.testing.assert_close(vec, float(progress >= at) * A.vec)
+
+
 @pytest.mark.parametrize("transition", [(0.5, 0.2), (-0.1, 0.2), (0.2, 1.2), (0.1,)])
 def test_a_transition_that_cannot_be_is_refused(transition: Any) -> None:
     with pytest.raises(UsageError, match="two shares"):
@@ -351,11 +392,83 @@ def test_the_averages_of_the_logits_forget_slowly(losses: list[float]) -> None:
     steps = 40
     for _ in range(steps):
         gan.step(batch_of())  # the weights stay, so the logits do too
-    r = float(logits(gan, batch_of(), A).mean())
-    assert float(gan.ledger.mean_real) == pytest.approx(
-        (1 - critic_module.LOGIT_MEMORY**steps) * r, rel=1e-3, abs=1e-5
-    )
-    assert float(gan.ledger.mean_fake) != float(gan.ledger.mean_real)
+    z = torch.randn(N, Z, generator=generator("step"))
+    fake = gan.networks["generator"](z, A.vec, A.map).detach().clamp(-1, 1)
+    for name, x in (("mean_real", batch_of().x), ("mean_fake", fake)):
+        mean = float(logits(gan, Batch(x, A, generator("step"), 0.5), A).mean())
+        expected = (1 - critic_module.LOGIT_MEMORY**steps) * mean
+        assert float(getattr(gan.ledger, name)) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        assert abs(expected) > 1e-3
+
+
+def judged_in_pictures(**more: Any) -> tuple[GAN, Batch]:
+    """A D that is shown how varied its batch is, and a batch in which reals, fakes and held-out ones differ in it."""
+    gan = built(shape=(1, 8, 8), **more)
+    maps = torch.zeros(N, 0, 8, 8)
+    held = Batch(2 * random(N, 1, 8, 8, seed=3), Cond(A.vec, maps), generator("held"), 0.0)
+    return gan, Batch(random(N, 1, 8, 8).tanh(), Cond(A.vec, maps), generator("step"), 0.5, held=held)
+
+
+def usual(gan: GAN) -> float:
+    return float(gan.networks["discriminator"].usual)  # type: ignore[arg-type]
+
+
+def test_an_update_of_d_remembers_what_its_reals_have_shown_and_nothing_else_does(
+    losses: list[float],
+) -> None:
+    gan, batch = judged_in_pictures()
+    network: Any = gan.networks["discriminator"]
+    with torch.no_grad():
+        network(batch.x, batch.cond.map)
+    shown = float(network.shown[0])
+    gan.critic.score(batch.x, batch.cond)
+    gan.validate(batch)
+    gan.critic.teach(batch, batch.x, batch.cond, [torch.zeros(N)], share=1.0)
+    assert usual(gan) == 0.0
+    gan.step(batch)
+    assert usual(gan) == pytest.approx((1 - USUAL_MEMORY) * shown, rel=1e-5)
+    assert shown > 0.01
+
+
+def test_a_second_look_at_the_reals_with_wrong_maps_is_not_what_is_remembered(losses: list[float]) -> None:
+    remembered = []
+    for amount in (0.0, 5.0):
+        gan, batch = mapped()
+        wrong = Cond(batch.cond.vec, batch.cond.map.flip(0) * amount)
+        gan.step(Batch(batch.x, batch.cond, generator("step"), 0.5, wrong=wrong))
+        remembered.append(usual(gan))
+    assert remembered[0] == remembered[1] > 0
+
+
+def test_an_update_that_is_skipped_remembers_nothing_though_its_logits_are_finite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for skipped in (1, 0):  # 0 is the control
+        monkeypatch.setattr("sibling.models.critic.guarded_update", lambda *_, n=skipped, **__: (math.inf, n))
+        gan, batch = judged_in_pictures()
+        gan.step(batch)
+        kept = [usual(gan), float(gan.ledger.mean_real), float(gan.ledger.mean_fake)]
+        assert (kept == [0.0] * 3) == bool(skipped)
+        assert gan.critic.skipped == skipped
+
+
+@pytest.mark.parametrize(("gamma", "lazy"), [(0.2, 4), (0.2, 1), (0.0, 4)])
+def test_where_a_penalty_weighs_more_the_gradient_may_be_longer(
+    gamma: float, lazy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips: dict[str, list[float]] = {"critic": [], "gan": []}
+
+    def spy(player: str) -> Any:
+        return lambda optimizer, loss, *, clip, skipped: (clips[player].append(clip), (0.0, 0))[1]
+
+    for player in clips:
+        monkeypatch.setattr(f"sibling.models.{player}.guarded_update", spy(player))
+    gan = built(gamma=gamma, lazy=lazy)
+    for number in range(8):
+        gan.step(batch_of(number=number))
+    often = [number for number in range(8) if gamma and number % lazy == 0]
+    assert clips["critic"] == [critic_module.CLIP * (lazy if n in often else 1) for n in range(8)]
+    assert clips["gan"] == [critic_module.CLIP] * 8  # G has no penalty
 
 
 class Judge(torch.nn.Module):
@@ -502,12 +615,11 @@ def test_a_poisoned_batch_reaches_no_weight_and_is_not_remembered() -> None:
     bad.x = bad.x * math.nan
     gan.step(bad)
     after = weights_of(gan)
-    assert all(same(before[name], after[name]) for name in ("generator", "discriminator"))
-    assert all(math.isfinite(float(value)) for value in after["ledger"].values())
+    assert all(same(before[name], after[name]) for name in before)  # nor `usual`, nor the ledger
     assert all(math.isfinite(value) for value in gan.step(batch_of()).values())
 
 
-def test_after_a_rollback_one_bad_batch_isskipped_like_any_other() -> None:
+def test_after_a_rollback_one_bad_batch_is_skipped_like_any_other() -> None:
     gan = built()
     gan.step(batch_of())
     good = keep_good(gan)
@@ -519,6 +631,19 @@ def test_after_a_rollback_one_bad_batch_isskipped_like_any_other() -> None:
         gan.step(bad)
     roll_back(gan, good, "why", 1, 0)
     gan.step(bad)
+
+
+def test_both_players_count_what_they_skip_and_a_generator_alone_does_too() -> None:
+    gan, bad = built(), batch_of()
+    bad.x = bad.x * math.nan
+    gan.step(bad)
+    assert {name: part.skipped for name, part in skipping(gan).items()} == {"model": 1, "critic": 1}
+    gan.step(batch_of())
+    assert {name: part.skipped for name, part in skipping(gan).items()} == {"model": 0, "critic": 0}
+    small = built(keep_discriminator=False)
+    small.load({key: value for key, value in gan.state().items() if key.startswith("generator/")})
+    assert skipping(small) == {"model": small}
+    assert skipping(SimpleNamespace(networks={})) == {}
 
 
 # ---- the state ------------------------------------------------------------------------------------

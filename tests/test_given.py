@@ -21,6 +21,7 @@ from conftest import TINY
 import sibling
 from sibling import png
 from sibling.cli import main
+from sibling.conditions.value import Value
 from sibling.dataset import Dataset, condition_of, kinds_of
 from sibling.errors import BadInput, UnsafeFile, UsageError
 from sibling.formats.columns import cell_of
@@ -397,7 +398,10 @@ def test_outside_of_what_was_seen(joint: Snapshot, caplog: pytest.LogCaptureFixt
         ({"given": "severity=high"}, "severity"),
         ({"given": "kind=leaf", "want": 3}, "want and given both"),
         ({"given": "kind=leaf", "count": 0}, "count is 0"),
+        ({"given": "kind=leaf", "count": 2.5}, "count is 2.5"),
         ({"count": 3}, "--given"),
+        ({"allow_outside": True}, r"allow_outside takes given numbers outside.*--given \(given=\)"),
+        ({"allow_outside": True, "want": 3}, "allow_outside takes given numbers outside"),
     ],
     ids=str,
 )
@@ -434,6 +438,11 @@ def test_wishes_in_a_file(joint: Snapshot, tmp_path: Path, suffix: str) -> None:
         ),
         ("kind,count\nleaf,many\n", UsageError, "row 1: the count is 'many'"),
         ("kind,n\nleaf,-1\n", UsageError, "row 1: the count is '-1'"),
+        ("kind,n\nleaf,-inf\n", UsageError, "row 1: the count is '-inf'"),
+        ("kind,n\nleaf,inf\n", UsageError, "row 1: the count is 'inf'"),
+        ("kind,n\nleaf,nan\n", UsageError, "row 1: the count is 'nan'"),
+        ("kind,n\nleaf,1\nleaf,1e30\n", UsageError, "row 2: the count is '1e30'.*from 0 to 10,000,000"),
+        ("kind,n\nleaf,1.5\n", UsageError, "row 1: the count is '1.5'"),
         ("kind\nleef\n", UsageError, "Did you mean 'leaf'"),
         ("kind,count\nleaf,0\n", UsageError, "nothing to make"),
         ("", BadInput, "no rows"),
@@ -452,13 +461,14 @@ def test_files_of_wishes_that_make_no_sense(
 
 def test_a_style_can_be_shared(joint: Snapshot) -> None:
     """With one style the same index differs in y alone: equal y give equal samples."""
-    a, b = {"kind": "leaf", "severity": 0.3}, {"severity": 0.3}
-    apart = draw_given(joint, [(a, 2), (b, 1)], 0)
-    shared = draw_given(joint, [(a, 2), (b, 1)], 0, shared_style=True)
-    assert not np.array_equal(apart.raw[0], apart.raw[2])
+    part = {"severity": 0.3}
+    (whole,) = draw_given(joint, [(part, 1)], 0).table["y"]  # the kind that is drawn for it
+    apart = draw_given(joint, [(whole, 2), (part, 1)], 0)
+    shared = draw_given(joint, [(whole, 2), (part, 1)], 0, shared_style=True)
+    assert apart.table["y"] == shared.table["y"] == [whole] * 3
+    assert not np.array_equal(apart.raw[0], apart.raw[2])  # another wish, another noise
     assert not np.array_equal(shared.raw[0], shared.raw[1])
-    if shared.table["y"][2] == shared.table["y"][0]:
-        assert np.array_equal(shared.raw[0], shared.raw[2])
+    assert np.array_equal(shared.raw[0], shared.raw[2])
     assert all(info["style"] == "shared" for info in shared.table["info"])
     assert not set(apart.table["key"]) & set(shared.table["key"])
     one = draw_given(joint, [({"kind": "leaf", "severity": 0.4}, 1)], 0, shared_style=True)
@@ -466,6 +476,37 @@ def test_a_style_can_be_shared(joint: Snapshot) -> None:
     far = draw_given(joint, [({"kind": "leaf", "severity": 0.40001}, 1)], 0)
     near = np.abs(one.raw.astype(int) - two.raw).mean()
     assert near < np.abs(one.raw.astype(int) - far.raw).mean()
+
+
+def test_numbers_that_were_not_seen_with_a_label_are_a_guess(tmp_path: Path) -> None:
+    """Leaves at most 1, stems at least 2: a stem of 0.3 is outside, though leaves have that."""
+    rows = [row | {"severity": row["severity"] + 2 * (row["kind"] == "stem")} for row in rows_of_leaves()]
+    data = sibling.read(place(tmp_path / "in", rows, ["kind", "severity"]))
+    run = sibling.fit(data, out=tmp_path / "run", steps=3, arguments=TINY, tensorboard=False)
+    with pytest.raises(
+        UsageError, match=r"severity = 0\.3 .*seen with kind=stem, 2\.\d+ to .*--allow-outside"
+    ):
+        sibling.sample(run, given="kind=stem,severity=0.3")
+    made = sibling.sample(run, given="kind=stem,severity=0.3", allow_outside=True)
+    assert made.table["info"][0]["outside"]
+    for given in ("kind=leaf,severity=0.3", "severity=0.3"):
+        assert "outside" not in sibling.sample(run, given=given, allow_outside=True).table["info"][0]
+
+
+def test_a_wish_is_looked_up_once_for_all_of_its_samples(
+    joint: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    plain = Value.nearest
+
+    def nearest(self: Value, *arguments: Any) -> np.ndarray:
+        looked.append(self)
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(Value, "nearest", nearest)
+    made = draw_given(joint, [({"severity": 0.4}, 20), ({"kind": "leaf"}, 20)], 0)
+    assert len(made) == 40
+    assert len(looked) == 2  # one a wish
 
 
 def test_a_map_is_given_as_a_file(masks: Snapshot, tmp_path: Path) -> None:
@@ -604,11 +645,13 @@ def test_a_new_combination_of_labels_goes_all_the_way(tmp_path: Path) -> None:
     assert all("label_agreement" not in info["scores"] for info in kept.table["info"])
     both = sibling.write(fake=made, out=tmp_path / "made")
     assert sibling.read(both, like=run.data).table["y"] == [["old", "wet"]] * 4
-    found = sibling.evaluate(
-        sibling.read(sibling.write(fake=sibling.sample(run, want=20), out=tmp_path / "more"), like=run.data),
-        against=run, lift=False,
-    )  # fmt: skip
-    assert not any("no class" in note for note in found.notes)
+    known = [({"tags": "old"}, 20), ({"tags": "wet"}, 20)]
+    for more, left_out in (([], []), ([({"tags": "old|wet"}, 4)], ["4 samples of no class"])):
+        fakes = draw_given(run, [*known, *more], 0, allow_outside=True)
+        out = sibling.write(fake=fakes, out=tmp_path / f"set-{len(more)}")
+        found = sibling.evaluate(sibling.read(out, like=run.data), against=run, lift=False)
+        assert [note[:21] for note in found.notes if "no class" in note] == left_out
+        assert found.score("label_agreement").counts["fake"] == 40
 
 
 # ---- on disk --------------------------------------------------------------------------------------

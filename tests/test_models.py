@@ -77,13 +77,12 @@ def terms(vae: VAE, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 def test_sigma_likelihood_is_the_optimal_gaussian() -> None:
     """-log N(x; x', s^2) at the s^2 that minimises it is D/2 log s^2 up to a constant (Rybkin et al. 2021)."""
     vae, batch = built(likelihood="sigma"), batch_of()
-    x, output, a_dimension = terms(vae, batch)
+    x, output, _ = terms(vae, batch)
     variance = (x - output).square().mean()
     likelihood = torch.distributions.Normal(output, variance.sqrt()).log_prob(x).flatten(1).sum(1).mean()
     constant = 0.5 * 64 * (1 + math.log(2 * math.pi))
-    reconstruction, kl, _, mse = vae._terms(batch, draw=False)
+    reconstruction, mse = vae._reconstruction(output, x)
     torch.testing.assert_close(reconstruction, -likelihood - constant, atol=1e-2, rtol=1e-4)
-    torch.testing.assert_close(kl, a_dimension.sum())
     torch.testing.assert_close(mse, variance)
     for factor in (0.8, 1.25):  # the control: another variance is worse
         other = torch.distributions.Normal(output, (factor * variance).sqrt())
@@ -96,31 +95,36 @@ def test_mse_likelihood_is_that_of_the_textbook() -> None:
     x, output, _ = terms(vae, batch)
     expected = -torch.distributions.Normal(output, 1.0).log_prob(x).flatten(1).sum(1).mean()
     constant = 0.5 * 64 * math.log(2 * math.pi)
-    torch.testing.assert_close(vae._terms(batch, draw=False)[0], expected - constant, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(vae._reconstruction(output, x)[0], expected - constant, atol=1e-3, rtol=1e-5)
 
 
-def test_free_bits_are_the_least_a_dimension_costs() -> None:
-    batch = batch_of()
-    _, kl, used, _ = (value.detach() for value in built(free_bits=100.0)._terms(batch, draw=False))
-    assert float(used) == pytest.approx(100.0 * TINY["latent"])
-    assert float(kl) < float(used)
-    _, kl, used, _ = built(free_bits=0.0)._terms(batch, draw=False)
-    assert torch.equal(kl, used)
-
-
-def test_kl_comes_in_over_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = []
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the optimiser is given at each step, as nats a sample; the weights stay as they are."""
+    seen: list[float] = []
 
     def loss_only(optimizer: Any, loss: torch.Tensor, **_: Any) -> tuple[float, int]:
-        weights.append(float(loss.detach()) * 64)
+        seen.append(float(loss.detach()) * 64)
         return 0.0, 0
 
     monkeypatch.setattr("sibling.models.vae.guarded_update", loss_only)
+    return seen
+
+
+def test_free_bits_are_the_least_a_dimension_costs(losses: list[float]) -> None:
+    rows = [built(free_bits=bits).step(batch_of()) for bits in (100.0, 0.0)]
+    used = [loss - row["loss/reconstruction"] for loss, row in zip(losses, rows, strict=True)]
+    assert used[0] == pytest.approx(100.0 * TINY["latent"], rel=1e-4)
+    assert rows[0]["loss/kl"] == rows[1]["loss/kl"] < 100.0
+    assert used[1] == pytest.approx(rows[1]["loss/kl"], abs=1e-3)
+
+
+def test_kl_comes_in_over_the_warm_up(losses: list[float]) -> None:
     vae = built(warm_up=0.2, beta=2.0, free_bits=0.0)
     rows = [vae.step(batch_of(progress=progress)) for progress in (0.0, 0.1, 0.2, 0.9)]
     shares = [
         (weight - row["loss/reconstruction"]) / row["loss/kl"]
-        for weight, row in zip(weights, rows, strict=True)
+        for weight, row in zip(losses, rows, strict=True)
     ]
     assert shares == pytest.approx([0.0, 1.0, 2.0, 2.0], abs=0.02)
 
@@ -212,17 +216,20 @@ def test_the_textbook_prior_is_a_standard_normal(vae: VAE) -> None:
     textbook = VAE(**fitted)
     textbook.build(vae.shape, Label(["left", "right"]), generator("weights"))
     textbook.load(vae.state())
-    codes = torch.stack([textbook._code("left", seed) for seed in range(4_000)])
+    codes = textbook.codes(["left"] * 4_000, range(4_000))
     torch.testing.assert_close(codes.mean(0), torch.zeros(4), atol=0.08, rtol=0)
     torch.testing.assert_close(codes.T.cov(), torch.eye(4), atol=0.12, rtol=0)
-    assert torch.equal(codes[0], textbook._code("right", 0))  # the class is in the condition alone
+    assert torch.equal(codes[:1], textbook.codes(["right"], [0]))  # the class is in the condition alone
+    torch.testing.assert_close(textbook.codes(["left"], [0], psi=0.5), 0.5 * codes[:1])
 
 
 def test_codes_follow_the_fitted_mixture(vae: VAE, easy: Dataset) -> None:
     for g, name in enumerate(vae.names):
-        codes = torch.stack([vae._code(name, seed) for seed in range(3_000)])
+        codes = vae.codes([name] * 3_000, range(3_000))
         weights, means = vae.mixture["weights"][g], vae.mixture["means"][g]
         torch.testing.assert_close(codes.mean(0), weights @ means, atol=0.15, rtol=0)
+        centres = vae.codes([name] * 50, range(50), psi=0.0)  # that of its component, for each code
+        assert all((means == centre).all(1).any() for centre in centres)
 
 
 def test_a_snapshot_without_its_encoder_samples_the_same(vae: VAE, easy: Dataset) -> None:

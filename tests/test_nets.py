@@ -240,12 +240,22 @@ def test_what_reals_usually_show_is_remembered_for_samples_that_are_judged_alone
     before = critic(x, none, sets=0)
     for _ in range(1_000):
         critic(x, none, sets=2)
+        critic.remember(critic.shown[0])
     torch.testing.assert_close(critic(x, none, sets=0)[:4], critic(x, none, sets=2)[:4], atol=1e-3, rtol=0)
     assert not torch.allclose(critic(x, none, sets=0), before)
     now = critic.usual.clone()
-    for sets in (0, 1):  # looks that are no training leave it as it is
+    for sets in (0, 1, 2):  # a look alone leaves it as it is, in training too: its update may be skipped
         critic(x, none, sets=sets)
     assert torch.equal(critic.usual, now)
+
+
+def test_without_spread_there_is_nothing_to_remember() -> None:
+    critic, none = Discriminator((1, 8, 8), width=8), torch.zeros(4, 0, 8, 8)
+    x = random(4, 1, 8, 8)
+    before = critic(x, none, sets=0)
+    critic.remember(critic.shown[0] + 1)
+    assert torch.equal(critic(x, none, sets=0), before)
+    assert not any(key.endswith("usual") for key in critic.state_dict())
 
 
 def test_the_spread_of_a_set_is_seen_and_sets_are_kept_apart() -> None:

@@ -8,14 +8,16 @@ import time
 import tracemalloc
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import badzoo
 import numpy as np
 import PIL.Image
 import pytest
 
+import sibling
 from sibling import intake
-from sibling.dataset import Dataset
+from sibling.dataset import Dataset, condition_of, kinds_of
 from sibling.errors import BadInput, SiblingError, UsageError
 from sibling.read import describe, read, require_real
 
@@ -99,6 +101,60 @@ def test_synthetic_samples_are_never_held_out(tmp_path: Path) -> None:
     assert parts["real", "test"] == 2
     assert set(data.table["group"][i] for i in range(40) if data.table["origin"][i] == "synthetic") == {-1}
     assert len(require_real(data)) == parts["real", "train"]
+
+
+def drawn_values(condition: Any) -> str:
+    """What a condition remembers for drawing, as text."""
+    saved = {name: value for name, value in condition.to_json().items() if name in ("rows", "maps", "ranges")}
+    parts = condition.to_json().get("parts", [])
+    return json.dumps([saved, *({n: p[n] for n in ("rows", "maps", "ranges") if n in p} for p in parts)])
+
+
+@pytest.mark.parametrize(
+    "columns", [["severity"], ["m_mask"], ["label", "severity"], ["label", "m_mask"]], ids=str
+)
+def test_no_held_out_value_is_ever_drawn(tmp_path: Path, columns: list[str]) -> None:
+    """Of test, val, what was left out as a copy of these, and synthetic samples."""
+    place = badzoo.classes(tmp_path / "in", (".",), each=60)
+    badzoo.put(place / "006.png", (place / "000.png").read_bytes())  # a copy of a test sample: left out
+    rows = []
+    for i in range(60):
+        part = ["test", "val"][i % 2] if i < 6 else "train"
+        mask = np.full((16, 16), i, np.uint8)
+        if "m_mask" in columns:
+            badzoo.put(place / "masks" / f"{i:03d}.png", badzoo.save(PIL.Image.fromarray(mask), "PNG"))
+        row = {
+            "file_name": f"{i:03d}.png", "split": part, "origin": "synthetic" if i in (7, 8) else "real",
+            "label": "rare" if i < 2 else "ab"[i % 2], "severity": 0.5 + (i - 30) / 8,
+            "m_mask": f"masks/{i:03d}.png",
+        }  # fmt: skip
+        rows.append({name: row[name] for name in ("file_name", "split", "origin", *columns)})
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = read(place, label_column=columns)
+    splits, origins = data.table["split"], data.table["origin"]
+    assert Counter(splits) == {"test": 3, "val": 3, "left out": 1, "train": 53}
+    train = data.y(data.rows("train", "real"))
+    held = [
+        y for y, s, o in zip(data.table["y"], splits, origins, strict=True) if s != "train" or o != "real"
+    ]
+    assert (len(train), len(held)) == (51, 9)
+    kept = drawn_values(data.condition)
+    values = [value for y in held for value in y.values() if value not in ("a", "b", "rare")]
+    assert len(values) == 9
+    assert not any(json.dumps(value) in kept for value in values)
+    everything = drawn_values(condition_of(kinds_of(data.condition)).fit(data.table["y"]))
+    assert all(json.dumps(value) in everything for value in values)  # control: before the split it knew them
+    assert all(y in train for y in data.condition.draw(300, np.random.default_rng(0)))
+    rng = np.random.default_rng(0)
+    for wrong in data.condition.mismatch(train * 4, rng):  # what D is shown as a fake
+        assert all(value in [y[name] for y in train] for name, value in wrong.items())
+    assert len(data.cond(range(60))) == 60  # all can be told and have their group
+    assert set(data.classes(range(60))) == set(data.condition.classes) == set(data.found["counts"])
+    if "label" in columns:
+        assert any("in rare: samples that are made of it are a guess" in note for note in data.found["notes"])
+        assert data.condition.groups([data.condition.within("rare", rng)]) == ["rare"]
+    again = read(sibling.write(data, out=tmp_path / "set"), like=data)
+    assert again.condition.to_json() == data.condition.to_json()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

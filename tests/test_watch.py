@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import logging
 import math
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +21,7 @@ from sibling.dataset import Dataset
 from sibling.device import generator
 from sibling.errors import NumericalError
 from sibling.models.gan import GAN
+from sibling.models.vae import VAE
 from sibling.types import Batch, Cond
 from sibling.watch import COLLAPSED, MOST_ROLLBACKS, Watch, has_collapsed, keep_good, roll_back
 
@@ -143,14 +147,20 @@ def test_the_worse_the_samples_the_larger_the_distance(watch: Watch, easy: Datas
     assert distances[2] > distances[0] + 0.02
 
 
-@pytest.mark.parametrize("held_out", [0.0, 0.05, 0.3])
-def test_with_few_held_out_samples_the_training_ones_stand_in(held_out: float) -> None:
-    data = dataset(*blobs(60), test=0.1, val=held_out)
+@pytest.mark.parametrize(
+    ("held_out", "enough"), [(0, False), (2, False), (15, False), (16, True), (30, True)]
+)
+def test_with_few_held_out_samples_the_training_ones_stand_in_and_there_is_no_distance(
+    held_out: int, enough: bool
+) -> None:
+    """Nothing may be chosen by a distance to training samples: the best one would be that of a copy."""
+    data = dataset(*blobs(100), test=0, val=held_out / 100)
+    assert len(data.rows("val")) == held_out
     eye = Watch(data, data.rows("train"), 0)
     row = eye(Model(data, lambda x, y, rng: x))  # type: ignore[arg-type]
     assert row["game/diversity"] == pytest.approx(1, abs=0.2)
-    assert ("val/loss" in row) == (held_out > 0)
-    assert set(eye.rows) <= set(data.rows("val" if held_out == 0.3 else "train"))
+    assert ("val/loss" in row) == eye.has_val == enough
+    assert set(eye.rows) <= set(data.rows("val" if enough else "train"))
     assert len(eye.rows) * eye.fold == pytest.approx(512, abs=len(eye.rows) / 2)
 
 
@@ -254,5 +264,28 @@ def test_after_too_many_rollbacks_the_training_has_failed(so_far: int) -> None:
 
 def test_without_good_weights_there_is_no_way_back() -> None:
     with pytest.raises(NumericalError, match="the loss") as caught:
-        roll_back(SimpleNamespace(), {}, "the loss was not finite", 30, 0)  # type: ignore[arg-type]
+        roll_back(trained(), {}, "the loss was not finite", 30, 0)
     assert "rollbacks did not help" not in str(caught.value)
+
+
+def advice(model: Any) -> dict[str, float]:
+    """The arguments that a training that failed suggests, as the command line takes them."""
+    with pytest.raises(NumericalError) as caught:
+        roll_back(model, {}, "why", 30, 0)
+    found = re.search(r"--arguments '(\{.*?\})' \(arguments=(\{.*?\})\)", str(caught.value))
+    assert found is not None, str(caught.value)
+    advised: dict[str, float] = json.loads(found[1])
+    assert advised == ast.literal_eval(found[2])  # and as Python takes them
+    return advised
+
+
+@pytest.mark.parametrize(("gamma", "rate"), [(0.2, 2e-3), (8.0, 1e-4)])
+def test_what_is_advised_after_a_failure_is_milder_than_what_was_tried(gamma: float, rate: float) -> None:
+    advised = advice(GAN(gamma=gamma, learning_rate=rate))
+    assert advised == pytest.approx({"learning_rate": rate / 4, "gamma": 4 * gamma})
+    GAN(**advised)  # type: ignore[arg-type]
+
+
+def test_only_arguments_that_the_model_has_are_advised() -> None:
+    assert advice(VAE(adversarial=1.0, learning_rate=4e-3)) == pytest.approx({"learning_rate": 1e-3})
+    assert advice(SimpleNamespace(arguments=dict)) == {}

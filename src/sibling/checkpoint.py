@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from . import files
 from .errors import BadInput, SiblingError
+from .models.update import skipping
 from .snapshot import load_tensors, save_tensors
 from .types import Model
 
@@ -73,6 +74,7 @@ def save(out: Path, step: int, state: State, plan: dict[str, Any]) -> None:
                 "best_step": state.best_step,
                 "since_best": state.since_best,
                 "rollbacks": state.rollbacks,
+                "skipped": {name: part.skipped for name, part in skipping(state.model).items()},
                 "seconds": state.seconds,
                 "steps": plan["steps"],
             },
@@ -120,7 +122,9 @@ def _load(folder: Path, state: State) -> int:
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     state.best_loss = math.inf if saved["best_loss"] is None else float(saved["best_loss"])
     state.best_step, state.since_best = int(saved["best_step"]), int(saved["since_best"])
-    state.rollbacks = int(saved["rollbacks"])
+    state.rollbacks = int(saved.get("rollbacks", 0))
+    for name, part in skipping(state.model).items():
+        part.skipped = int(saved.get("skipped", {}).get(name, 0))
     state.seconds = float(saved["seconds"])
     return int(saved["step"])
 

@@ -191,7 +191,7 @@ def make_condition(saved: dict[str, Any]) -> Condition:
 def kinds_of(condition: Condition) -> dict[str, str]:
     """column -> "label", "labels", "value" or "map", as formats keep the parts of y; empty for no y."""
     if condition.name == "joint":
-        parts = [make_condition(saved) for saved in condition.to_json()["parts"]]
+        parts: Sequence[Condition] = condition.parts  # type: ignore[attr-defined]
         return {column: kind for part in parts for column, kind in kinds_of(part).items()}
     kind = condition.name if condition.name in KINDS else "label"  # a third party's is one text a sample
     return dict.fromkeys(condition.columns, kind)

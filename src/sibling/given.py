@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ __all__ = ["MAP", "Told", "as_mapping", "completed", "rows_of_file"]
 log = logging.getLogger("sibling")
 
 _COUNTS = ("count", "n")
+_MOST = 10_000_000  # samples a row: more is a slip of the pen, and would fill the memory
 
 
 MAP = "(a map)"  # stands for a map where what is given is noted; the map itself is in y
@@ -36,14 +38,16 @@ class Told:
     """What y is asked to be, checked.
 
     given      column -> its part of y
-    condition  completes it
+    columns    all columns of y
+    ready      draws n y in which these columns have these values
     outside    whether it lies outside of what was seen
     whole      the y that was completed first: the only one where every column is given
     maps       the columns that are maps
     """
 
     given: dict[str, Any]
-    condition: Condition
+    columns: frozenset[str]
+    ready: Callable[[int, np.random.Generator], list[Any]] = field(compare=False)
     outside: bool
     whole: Any = None
     maps: frozenset[str] = frozenset()
@@ -60,9 +64,7 @@ class Told:
 
     def draw(self, rng: np.random.Generator) -> Any:
         """One y in which the given columns have the given values."""
-        if self.given.keys() == {*self.condition.columns}:
-            return self.whole
-        return _complete(self.condition, self.given, rng, self.outside)
+        return self.whole if self.given.keys() == self.columns else self.ready(1, rng)[0]
 
     def info(self) -> dict[str, Any]:
         """What is noted about each of these samples."""
@@ -96,28 +98,35 @@ def as_mapping(given: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(
-    given: Mapping[str, Any], condition: Condition, modality: Modality, *, allow_outside: bool
+    given: Mapping[str, Any],
+    condition: Condition,
+    modality: Modality,
+    *,
+    allow_outside: bool,
+    kinds: Mapping[str, str] | None = None,
 ) -> Told:
     """Check what is given by completing it once; warns where it lies outside of what was seen. Raises UsageError.
+
+    kinds  what `kinds_of` says of the condition, from who has asked already: it takes milliseconds
 
     Text, numbers and files that mean the same y become the same wish.
     """
     if not condition.columns:
         raise UsageError("This run has no y, so none can be given. Say how many with --want (want=).")
-    kinds = kinds_of(condition)
+    kinds = dict(kinds_of(condition) if kinds is None else kinds)
     given = _with_maps(given, kinds, modality)
     outside = False
     try:
-        y = _complete(condition, given, np.random.default_rng(0), outside=False)
+        y, ready = _first(condition, given, outside=False)
     except UsageError:
         if not allow_outside:
             raise
-        y = _complete(condition, given, np.random.default_rng(0), outside=True)
+        y, ready = _first(condition, given, outside=True)
         outside = True
     cells = cells_of(y, kinds)
     plain = {_column(name, kinds): cells[_column(name, kinds)] for name in given}
     maps = frozenset(column for column, kind in kinds.items() if kind == "map")
-    told = Told(plain, condition, outside, y, maps)
+    told = Told(plain, frozenset(condition.columns), ready, outside, y, maps)
     if outside:
         shown = ", ".join(f"{column}={value}" for column, value in told.info()["given"].items())
         log.warning("  outside      %s: not seen like that, so such samples are a guess; they say so.", shown)
@@ -129,9 +138,17 @@ def _column(name: str, kinds: Mapping[str, str]) -> str:
     return name if name in kinds else next(column for column, kind in kinds.items() if kind == name)
 
 
-def _complete(condition: Condition, given: Mapping[str, Any], rng: np.random.Generator, outside: bool) -> Any:
+def _first(
+    condition: Condition, given: Mapping[str, Any], outside: bool
+) -> tuple[Any, Callable[[int, np.random.Generator], list[Any]]]:
+    """The first y with what is given, and what draws others. Raises UsageError."""
     more: dict[str, Any] = {"outside": True} if outside else {}
-    return condition.complete(given, 1, rng, **more)[0]
+    # Where much follows from what is given alone, a condition finds that once and not for each sample.
+    completer = getattr(condition, "completer", None)
+    ready = (
+        completer(given, **more) if completer else lambda n, rng: condition.complete(given, n, rng, **more)
+    )
+    return ready(1, np.random.default_rng(0))[0], ready
 
 
 def _with_maps(given: Mapping[str, Any], kinds: Mapping[str, str], modality: Modality) -> dict[str, Any]:
@@ -157,10 +174,11 @@ def rows_of_file(path: str | Path, condition: Condition) -> list[tuple[dict[str,
     if not path.is_file():
         raise BadInput(f"There is no file {path}. Give a CSV, JSONL or Parquet file with the columns of y.")
     root = Path(os.path.realpath(path.parent))
-    rows = []
-    for number, row in enumerate(rows_of(path, root), 1):
-        rows.append(_wish(row, kinds_of(condition), f"{path.name}, row {number}", root))
-    return rows
+    kinds = kinds_of(condition)
+    return [
+        _wish(row, kinds, f"{path.name}, row {number}", root)
+        for number, row in enumerate(rows_of(path, root), 1)
+    ]
 
 
 def _wish(row: dict[str, Any], kinds: dict[str, str], place: str, root: Path) -> tuple[dict[str, Any], int]:
@@ -187,7 +205,9 @@ def _count(value: Any, place: str) -> int:
     try:
         count = float(str(value))
     except ValueError:
-        count = -1
-    if count < 0 or count != int(count):
-        raise UsageError(f"{place}: the count is {value!r}; it must be a whole number from 0 up.")
+        count = math.nan
+    if not 0 <= count <= _MOST or not count.is_integer():  # false for nan too
+        raise UsageError(
+            f"{place}: the count is {str(value)[:40]!r}; it must be a whole number from 0 to {_MOST:,}."
+        )
     return int(count)

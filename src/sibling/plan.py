@@ -6,9 +6,11 @@ steps alone, so that a resumed run keeps them.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from .errors import BadInput, UsageError
 from .snapshot import make_model
 from .types import Batch, Cond, Model
 
-__all__ = ["balanced", "batch_at", "check_asked", "make_plan", "read_plan", "refuse_changes"]
+__all__ = ["balanced", "batch_at", "check_asked", "make_plan", "nearby", "read_plan", "refuse_changes"]
 
 log = logging.getLogger("sibling")
 
@@ -139,11 +141,14 @@ def _seconds_a_step(data: Dataset, rows: np.ndarray, plan: dict[str, Any]) -> fl
     model = make_model(plan["model"], plan["arguments"])
     model.build(data.shape, data.condition, generator(plan["seed"], "measure"))
     start, done, first = time.perf_counter(), 0, 3
+    around = nearby(data, rows, model)
     # Whole rounds of eight: a model may do something only every few steps.
     while done < first + 8 or (time.perf_counter() - start < 1.5 or (done - first) % 8):
         if done == first:
             start = time.perf_counter()  # the first steps allocate and choose kernels
-        model.step(batch_at(data, rows, done, plan, 10**9, model=model))
+        batch = batch_at(data, rows, done, plan, 10**9, model=model, nearby=around)
+        # Early and late in turn: a model may do more in a later part of the training.
+        model.step(replace(batch, progress=0.25 if done % 2 else 0.75))
         done += 1
     return (time.perf_counter() - start) / (done - first)
 
@@ -161,12 +166,12 @@ def batch_at(
     steps: int,
     *,
     model: Model | None = None,
-    vicinity: Any = None,
+    nearby: Nearby | None = None,
 ) -> Batch:
     """The batch of a step: a function of (seed, step) alone, so that a resumed run sees the same ones.
 
-    model     what it `wants` beside x and y: wrong conditions, held-out samples
-    vicinity  of a continuous condition over `rows`; chooses other reals and conditions around the batch's own
+    model   what it `wants` beside x and y: wrong conditions, held-out samples
+    nearby  for numbers as conditions: other reals and numbers around the batch's own
     """
     size, seed = plan["batch"], plan["seed"]
     first = step * size
@@ -180,18 +185,43 @@ def batch_at(
     rng, draws = generator(seed, "step", step), numpy_generator(seed, "conditions", step)
     made = weight = wrong = held = None
     y: list[Any]
-    if vicinity is None:
-        y = data.y(rows[at])
+    chosen = rows[at]
+    if nearby is None:
+        y = data.y(chosen)
     else:
-        y, at, others, weights = vicinity.draw(at, draws)
+        y, near, others, weights = nearby.vicinity.draw(np.searchsorted(nearby.rows, chosen), draws)
+        chosen = nearby.rows[near]
         made, weight = data.condition.encode(others, data.shape[1:]), torch.from_numpy(weights)
-    x = _mirrored(data, data.x(rows[at]), rng)
+    x = _mirrored(data, data.x(chosen), rng)
     if getattr(model, "wants_wrong", False) and data.condition.unambiguous:
         wrong = _wrong(data, y, draws)
     if getattr(model, "wants_held", False) and step % HELD_EVERY == 0:
         held = _held(data, size, draws, rng)
     cond = data.condition.encode(y, data.shape[1:])
     return Batch(x, cond, rng, min(1.0, step / steps), wrong, made, weight, held, step)
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """The vicinities of a data set's numbers (CcGAN), over each training sample once.
+
+    vicinity  of `Condition.vicinity`; counts within `rows`
+    rows      sorted row numbers
+    """
+
+    vicinity: Any
+    rows: np.ndarray
+
+
+def nearby(data: Dataset, rows: np.ndarray, model: Model) -> Nearby | None:
+    """For a model that wants vicinities and a condition that has them, else None.
+
+    Over the samples as they are, not as `balanced` repeats them: a repeated sample has no other one near it.
+    """
+    if not getattr(model, "wants_vicinity", False) or not hasattr(data.condition, "vicinity"):
+        return None
+    rows = np.sort(rows)
+    return Nearby(data.condition.vicinity(data.y(rows), model.arguments()["vicinity"]), rows)
 
 
 def balanced(data: Dataset, rows: np.ndarray) -> np.ndarray:
@@ -203,8 +233,6 @@ def balanced(data: Dataset, rows: np.ndarray) -> np.ndarray:
     groups = np.array(data.classes(rows))
     names, counts = np.unique(groups, return_counts=True)
     lacking = counts.max() / counts
-    if lacking.max() < 1.5:
-        return rows
     times = np.where(lacking <= MOST_REPEATS, lacking, np.sqrt(MOST_REPEATS * lacking))
     wanted = np.round(counts * times).astype(int)
     parts = [np.resize(rows[groups == name], n) for name, n in zip(names, wanted, strict=True)]
@@ -264,6 +292,7 @@ def refuse_changes(out: Path, asked: dict[str, Any], given: Dataset, stored: Dat
     for name, value in asked["arguments"].items():
         changes[name] = (plan["arguments"].get(name), value)
     for name, (then, now) in changes.items():
+        now = json.loads(json.dumps(now))  # as the plan keeps it: tuples are lists there
         if now is not None and now not in (then, plan.get(name)):
             raise UsageError(
                 f"The run {out} was started with {name} {then!r}, now it is {now!r}. "

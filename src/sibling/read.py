@@ -14,6 +14,7 @@ import numpy as np
 
 from . import files
 from .asked import Found, agreed, view
+from .conditions.columns import learned
 from .dataset import Dataset, is_store, kinds_of, open_store, save_store
 from .device import numpy_generator
 from .duplicates import LEAST_CORRELATION, MOST_BITS
@@ -180,6 +181,11 @@ def _freeze(data: Dataset, val: float, test: float, seed: int, like: Dataset | N
             table["split"][i] = part
         found["notes"] += notes
     found["leaks"] = _drop_leaks(data)
+    if like is None:
+        # Until here it knew all samples, whose classes must have a name; what is drawn is that of train alone.
+        train = data.y(data.rows("train", "real"))
+        data.condition = learned(data.condition, train)
+        found["notes"] += _unseen_notes(set(data.condition.groups(train)), classes, data.condition)
     kinds = kinds_of(data.condition)
     named = {"label", "labels"} & {*kinds.values()}  # near-duplicates may differ a little in a number
     found["contradictions"] = _contradictions(table["key"], table["group"], classes) if named else []
@@ -239,6 +245,15 @@ def _class_notes(counts: Counter[str], condition: Condition) -> list[str]:
             shown = ", ".join(repr(name) for name in sorted(same))
             notes.append(f"The classes {shown} differ in case or spaces only; they are kept apart.")
     return notes
+
+
+def _unseen_notes(trained: set[str], classes: list[str], condition: Condition) -> list[str]:
+    """What is held out entirely: its name is known, and nothing else of it is learned."""
+    unseen = [name for name in condition.classes if name in {*classes} - trained]
+    if not unseen or not trained:
+        return []
+    shown = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
+    return [f"No real sample of the train part is in {shown}: samples that are made of it are a guess."]
 
 
 def _drop_leaks(data: Dataset) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .dataset import Dataset, synthetic
+from .dataset import Dataset, kinds_of, synthetic
 from .device import best, numpy_generator, seed_of
 from .errors import UsageError
 from .given import as_mapping, completed, rows_of_file
@@ -58,7 +58,8 @@ def sample(
         count: how many of `given`; None = 1.
         given_file: a CSV, JSONL or Parquet file with a column for each part of y that is given and, if wanted,
             `count`; so many samples a row.
-        allow_outside: take numbers outside of the range that was seen, too; such samples say so.
+        allow_outside: take given numbers outside of the range that was seen, or that was seen with the given
+            label, and labels that were never seen together, too; such samples say so.
         shared_style: sample i of every class or given y has the same noise: what differs is y alone.
         seed: another seed gives other samples; the same gives the same ones, whatever the batch or machine.
         out: a folder to write them to; None = in memory only.
@@ -66,7 +67,7 @@ def sample(
 
     Raises UsageError, BadInput, NumericalError, ResourceError.
     """
-    _refuse_both(want, given, count, given_file)
+    _refuse_both(want, given, count, given_file, allow_outside)
     snapshot = snapshot if isinstance(snapshot, Snapshot) else Snapshot(snapshot)
     if given is None and given_file is None:
         wanted = {name: range(n) for name, n in resolve_want(want, snapshot).items()}
@@ -83,7 +84,7 @@ def sample(
     return made
 
 
-def _refuse_both(want: Any, given: Any, count: int | None, given_file: Any) -> None:
+def _refuse_both(want: Any, given: Any, count: int | None, given_file: Any, allow_outside: bool) -> None:
     told = [
         name
         for name, value in (("want", want), ("given", given), ("given_file", given_file))
@@ -95,8 +96,13 @@ def _refuse_both(want: Any, given: Any, count: int | None, given_file: Any) -> N
         raise UsageError(
             "count says how many of what is given, and nothing is. Add --given (given=), or use --want (want=)."
         )
-    if count is not None and (isinstance(count, bool) or count < 1):
-        raise UsageError(f"count is {count}; it must be at least 1.")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise UsageError(f"count is {count!r}; it must be a whole number, at least 1.")
+    if allow_outside and given is None and given_file is None:
+        raise UsageError(
+            "allow_outside takes given numbers outside of the seen range, and nothing is given. Add --given (given=) "
+            "or --given-file (given_file=), or leave --allow-outside (allow_outside=) out."
+        )
 
 
 def resolve_want(want: str | int | dict[str, int] | None, snapshot: Snapshot) -> dict[str, int]:
@@ -207,8 +213,9 @@ def draw_given(
     Equal rows go on counting, so that no two samples are the same. Raises UsageError.
     """
     condition, jobs, after = snapshot.condition, [], Counter[str]()
+    modality, kinds = snapshot.modality, kinds_of(condition)
     for given, wanted in rows:
-        told = completed(given, condition, snapshot.modality, allow_outside=allow_outside)
+        told = completed(given, condition, modality, allow_outside=allow_outside, kinds=kinds)
         first = after[told.name]
         indices = range(first, first + wanted) if isinstance(wanted, int) else wanted
         after[told.name] = indices.stop

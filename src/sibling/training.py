@@ -21,7 +21,7 @@ from . import __version__, checkpoint, files
 from .dataset import Dataset
 from .device import autocast, best, environment, generator, numpy_generator
 from .errors import NumericalError, Stopped
-from .plan import balanced, batch_at
+from .plan import balanced, batch_at, nearby
 from .preview import grid
 from .progress import Display
 from .signals import stopping
@@ -62,10 +62,7 @@ class Training:
         self.state = checkpoint.State(model, self.averages)
         self.watch = Watch(data, rows, plan["seed"]) if getattr(model, "watched", False) else None
         self.drawn = balanced(data, rows) if getattr(model, "wants_balance", False) else rows
-        self.vicinity = None
-        if getattr(model, "wants_vicinity", False) and hasattr(data.condition, "vicinity"):
-            kind = model.arguments()["vicinity"]
-            self.vicinity = data.condition.vicinity(data.y(self.drawn), kind)
+        self.nearby = nearby(data, rows, model)
 
     def run(self) -> None:
         """All steps that are left, then the snapshot. Raises Stopped, NumericalError."""
@@ -75,7 +72,7 @@ class Training:
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
         writer = _tensorboard(out) if plan.get("tensorboard", True) else None
-        every = max(1, min(steps // VALIDATIONS, 500)) if steps >= VALIDATIONS else steps
+        every = self.every
         with stopping("after this step") as stop, Display("fit", steps) as display:
             while step < steps and not self._is_over():
                 row = self._step(step)
@@ -103,13 +100,31 @@ class Training:
             writer.close()
         self._finish(step)
 
+    @property
+    def every(self) -> int:
+        """Steps between two validations."""
+        steps: int = self.plan["steps"]
+        return max(1, min(steps // VALIDATIONS, 500)) if steps >= VALIDATIONS else steps
+
+    @property
+    def _undecided(self) -> float:
+        """Steps before which no weights are the best ones."""
+        share: float = getattr(self.model, "decides_from", WARMED_UP)
+        return share * float(self.plan["steps"])
+
     def _is_over(self) -> bool:
-        return self.state.since_best >= getattr(self.model, "patience", PATIENCE)
+        if self.watch is None:
+            return self.state.since_best >= PATIENCE
+        # A share of the training, however many validations a long one has: a game gets better in waves.
+        patience: float = (
+            getattr(self.model, "patience", PATIENCE) * self.plan["steps"] / VALIDATIONS / self.every
+        )
+        return self.state.since_best >= max(float(PATIENCE), patience)
 
     def _step(self, step: int) -> dict[str, Any]:
         """One update of the model and of the averages; a watched model that fails goes back to good weights."""
         plan, steps = self.plan, self.plan["steps"]
-        batch = batch_at(self.data, self.drawn, step, plan, steps, model=self.model, vicinity=self.vicinity)
+        batch = batch_at(self.data, self.drawn, step, plan, steps, model=self.model, nearby=self.nearby)
         try:
             row: dict[str, Any] = self.model.step(batch)
         except NumericalError as error:
@@ -148,7 +163,7 @@ class Training:
         if self.watch is not None:
             if not has_collapsed(row):
                 self.state.good = keep_good(self.model)
-            elif self.state.good and step >= WARMED_UP * self.plan["steps"]:
+            elif self.state.good and (step >= self._undecided or math.isnan(row.get("game/diversity", 0.0))):
                 return row | self._back("the samples are all alike", step)
         loss = row.setdefault("val/loss", math.nan)
         if math.isnan(loss) and not self._has_held_out():
@@ -165,7 +180,7 @@ class Training:
         return self.watch(self.model) if self.watch is not None else {}
 
     def _has_held_out(self) -> bool:
-        return len(self.data.rows("val", "real")) >= (1 if self.watch is None else 2)
+        return self.watch.has_val if self.watch is not None else len(self.data.rows("val", "real")) > 0
 
     def _held_out_loss(self) -> dict[str, float]:
         """The model's own held-out loss, averaged over at most 1,024 or so samples."""
@@ -182,11 +197,14 @@ class Training:
 
     def _remember(self, loss: float, step: int) -> None:
         state = self.state
-        if loss < state.best_loss or step < WARMED_UP * self.plan["steps"]:
-            state.best_loss, state.best_step, state.since_best = loss, step, 0
+        if loss < state.best_loss or step < self._undecided:
+            decided = step >= self._undecided
+            state.best_loss, state.best_step, state.since_best = loss if decided else math.inf, step, 0
+            # The others too: a discriminator belongs to the generator that it has played against.
+            best = self.model.networks | {name: average.module for name, average in self.averages.items()}
             state.best = {
-                name: {k: v.detach().clone() for k, v in average.module.state_dict().items()}
-                for name, average in self.averages.items()
+                name: {k: v.detach().clone() for k, v in network.state_dict().items()}
+                for name, network in best.items()
             }
         else:
             state.since_best += 1
@@ -224,10 +242,9 @@ class Training:
     def _finish(self, step: int) -> None:
         """Best weights, prior, run.json, manifest."""
         model, state, out, seed = self.model, self.state, self.out, self.plan["seed"]
-        for name, average in self.averages.items():
-            model.networks[name] = average.module
-            if name in state.best:
-                average.module.load_state_dict(state.best[name])
+        model.networks.update({name: average.module for name, average in self.averages.items()})
+        for name, weights in state.best.items():
+            model.networks[name].load_state_dict(weights)
         model.settle(lambda: self._passes(self.rows), numpy_generator(seed, "settle"))
         weights = model.state()
         broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]

@@ -40,7 +40,7 @@ class Record:
 
     key     unique in its data set; for files the path relative to the data set's folder
     source  a file to read, bytes, or an integer or float array (H, W) or (H, W, C); None when gone
-    y       the condition: a class name, or None where there is none
+    y       the condition, a JSON value: a class name, {"severity": 0.7}, ...; None where there is none
     origin  "real" or "synthetic"
     split   "train", "val" or "test" where the source says so; None leaves it to `read`
     info    everything else that is known, JSON values only: seed, index, snapshot, scores, ...
@@ -230,7 +230,8 @@ class Modality(Protocol):
         """float32 (N, C, *S) -> raw. Raises NumericalError where x is not finite."""
 
     def augment(self, x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
-        """Classic, label-preserving augmentation; strength 0 changes nothing, 1 is strong."""
+        """Classic, label-preserving augmentation; 1 is strong, strength 0 only mirrors, where `flips` says
+        that this is harmless."""
 
     def preview(self, raw: np.ndarray) -> np.ndarray:
         """Raw (N, C, *S) -> uint8 (N, H, W, 3), to be looked at."""
@@ -260,6 +261,10 @@ class Condition(Protocol):
 
     def fit(self, y: Sequence[Any]) -> Condition:
         """The condition that knows these values."""
+
+    def learned(self, y: Sequence[Any]) -> Condition:
+        """The same vocabulary (classes, groups, width, channels); what is drawn, and the seen range, from these
+        values alone: those of the real train rows, some of the values that it was fitted with."""
 
     def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
         """Values -> Cond. Raises UsageError for an unknown value."""
@@ -300,6 +305,18 @@ class Model(Protocol):
     networks    name -> torch module, trained; all of them are saved for an exact resume
     generating  the names of the networks that sampling needs: these are averaged (EMA) and kept
     optimizers  name -> torch optimiser
+
+    What a model may have besides, and `fit` then looks at:
+    wants_augment   its `augment` is set to the modality's
+    wants_wrong     `Batch.wrong`; wants_held: `Batch.held`; wants_vicinity: `made` and `weight`, of the kind
+                    that its argument `vicinity` names; wants_balance: rare groups are repeated
+    watched         it is chosen by its samples instead of `validate`, and rolled back when they collapse: it
+                    then has a network "ledger" as `ledger` with a buffer `rate`, the factor of its learning rates
+    patience        validations without a better one, of 20, before a watched training ends
+    decides_from    share of the training before which no weights are the best ones
+    most_batch      the largest batch that is derived
+    skipped         updates in a row that were skipped; saved with the rest
+    codes, generate, encode, critic: what `sibling latent` works with
     """
 
     networks: dict[str, torch.nn.Module]

@@ -8,9 +8,9 @@ networks collapse first.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from .judge import fetcher, most_rows
 from .metrics.distance import KernelDistance
 from .metrics.diversity import Diversity
 from .metrics.features import RandomFeatures, in_batches
+from .models.update import skipping
 from .types import Model
 
 __all__ = ["COLLAPSED", "MOST_ROLLBACKS", "Watch", "has_collapsed", "keep_good", "roll_back"]
@@ -30,6 +31,7 @@ log = logging.getLogger("sibling")
 
 MOST_WATCHED = 1_024  # real samples a side
 LEAST_WATCHED = 512  # fakes, about; few held-out samples are given several fakes each
+LEAST_HELD = 16  # held-out samples; with fewer there is no distance to choose by
 LEAST_GROUP = 5  # real samples of a group; fewer have no spread to compare with
 COLLAPSED = 0.3  # spread or diversity, relative to real ones
 MOST_ROLLBACKS = 4
@@ -46,8 +48,8 @@ class Watch:
         self.data = data
         self.seed = seed
         val = data.rows("val", "real")
-        self.has_val = len(val) >= 2
-        self.rows = most_rows(val if len(val) >= 16 else rows, MOST_WATCHED, seed, "watch")
+        self.has_val = len(val) >= LEAST_HELD
+        self.rows = most_rows(val if self.has_val else rows, MOST_WATCHED, seed, "watch")
         self.network = RandomFeatures(data.shape)
         features = in_batches(self.network, fetcher(data, self.rows), len(self.rows))
         self.centre, self.scale = features.mean(0), features.std(0, unbiased=False).clamp(min=1e-4)
@@ -119,6 +121,15 @@ def keep_good(model: Model) -> dict[str, dict[str, torch.Tensor]]:
     }
 
 
+def _milder(model: Model) -> str:
+    """Arguments that make a game steadier, as the command line takes them."""
+    now = model.arguments()
+    milder = {"learning_rate": now["learning_rate"] / 4} if "learning_rate" in now else {}
+    if "gamma" in now:
+        milder["gamma"] = now["gamma"] * 4
+    return f"--arguments '{json.dumps(milder)}' (arguments={milder})"
+
+
 def roll_back(
     model: Model, good: dict[str, dict[str, torch.Tensor]], why: str, step: int, so_far: int
 ) -> None:
@@ -127,18 +138,14 @@ def roll_back(
     Raises NumericalError where there is nothing to go back to, or after MOST_ROLLBACKS times.
     """
     if not good or so_far >= MOST_ROLLBACKS:
-        raise NumericalError(
-            f"The training failed at step {step} ({why})"
-            + (f", {so_far} rollbacks did not help" if so_far else "")
-            + '. Try a larger gamma or a smaller learning rate (--arguments \'{"gamma": 8, "learning_rate": 0.0003}\').'
-        )
+        helped = f", {so_far} rollbacks did not help" if so_far else ""
+        raise NumericalError(f"The training failed at step {step} ({why}){helped}. Try {_milder(model)}.")
     rate = float(model.ledger.rate)  # type: ignore[attr-defined]
     for name, weights in good.items():
         model.networks[name].load_state_dict(weights)
     model.ledger.rate.fill_(rate / 2)  # type: ignore[attr-defined]
     for optimizer in model.optimizers.values():
         optimizer.state.clear()
-    players: tuple[Any, ...] = (model, model.critic)  # type: ignore[attr-defined]
-    for player in players:
+    for player in skipping(model).values():
         player.skipped = 0
     log.warning("Step %d: %s; back to the last good weights, learning rate halved.", step, why)

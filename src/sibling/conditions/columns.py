@@ -10,8 +10,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..registry import suggest
+from ..types import Condition
 
-__all__ = ["evenly", "no_class", "resolve", "to_number"]
+__all__ = ["arguments", "evenly", "learned", "no_class", "resolve", "to_number"]
 
 
 def resolve(given: Mapping[str, Any], columns: Sequence[str], name: str) -> dict[str, Any]:
@@ -47,6 +48,24 @@ def to_number(value: Any, column: str) -> float:
     if not math.isfinite(number):
         raise UsageError(f"{column} is {value!r}, which is no finite number. Give one like {column}=0.5.")
     return number
+
+
+def arguments(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a condition again, from what its `to_json` gave: all but the name."""
+    return {key: value for key, value in saved.items() if key != "name"}
+
+
+def learned(condition: Condition, y: Sequence[Any]) -> Condition:
+    """The condition with the same vocabulary, that draws from these values alone: those of the train part.
+
+    A condition of a third party that knows no such method stays as it was fitted, and so does every one where
+    there are no values: nothing is trained then.
+    """
+    own = getattr(condition, "learned", None)
+    if own is None or not len(y):
+        return condition
+    narrowed: Condition = own(y)
+    return narrowed
 
 
 def evenly(n: int, most: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import UsageError
 from ..types import Cond
-from .columns import no_class, resolve
+from .columns import arguments, no_class, resolve
 
 __all__ = ["Label", "natural"]
 
@@ -20,7 +20,7 @@ class Label:
     """A class name.
 
     classes  the known names, sorted (numbers as numbers); K = len(classes)
-    counts   how often each was seen: what `draw` follows
+    counts   how often each was seen: what `draw` follows; 0 for one that no training sample has
     column   the name of its column in a metadata file
     """
 
@@ -37,6 +37,8 @@ class Label:
         self.column = column
         self.columns: Sequence[str] = (column,)
         self._index = {name: number for number, name in enumerate(self.classes)}
+        self._seen = [number for number, count in enumerate(self.counts) if count]
+        self._place = {number: place for place, number in enumerate(self._seen)}
 
     @property
     def width(self) -> int:
@@ -48,6 +50,15 @@ class Label:
         counts = Counter(str(value) for value in y)
         names = sorted(counts, key=natural)
         return Label(names, [counts[name] for name in names], self.column)
+
+    def learned(self, y: Sequence[Any]) -> Label:
+        """The same classes, drawn as often as they are in y. Raises UsageError for an unknown class."""
+        counts = Counter(self.index(value) for value in y)
+        saved = {
+            **arguments(self.to_json()),
+            "counts": [counts[number] for number in range(len(self.classes))],
+        }
+        return type(self)(**saved)
 
     def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
         """One-hot vectors (N, K). Raises UsageError for an unknown class."""
@@ -68,12 +79,14 @@ class Label:
         return [self.classes[i] for i in rng.choice(self.width, n, p=share / share.sum())]
 
     def mismatch(self, y: Sequence[Any], rng: np.random.Generator) -> list[Any]:
-        """For each class another one, uniformly. Raises UsageError when there is only one."""
-        if self.width < 2:
+        """For each class another one that was seen, uniformly. Raises UsageError when there is only one."""
+        seen = self._seen
+        if len(seen) < 2:
             raise UsageError("A wrong class needs at least two classes; this data set has one.")
-        step = rng.integers(1, self.width, len(y))
-        own = [self.index(value) for value in y]
-        return [self.classes[(i + s) % self.width] for i, s in zip(own, step, strict=True)]
+        step = rng.integers(1, len(seen), len(y))
+        # A class that was not seen differs from all seen ones, wherever the count starts.
+        own = [self._place.get(self.index(value), 0) for value in y]
+        return [self.classes[seen[(i + s) % len(seen)]] for i, s in zip(own, step, strict=True)]
 
     def null(self, n: int, spatial: Sequence[int]) -> Cond:
         """All zeros: no class is named."""

@@ -14,7 +14,7 @@ import torch
 from ..errors import UsageError
 from ..registry import suggest
 from ..types import Cond
-from .columns import no_class, resolve
+from .columns import arguments, no_class, resolve
 from .label import natural
 
 __all__ = ["Labels"]
@@ -27,8 +27,10 @@ class Labels:
 
     labels        the known labels, sorted (numbers as numbers); K = len(labels)
     combinations  the sets that were seen, each as the numbers of its labels
-    counts        how often each combination was seen: what `draw` follows
+    counts        how often each combination was seen: what `draw` follows; 0 where no training sample has it
     column        the name of its column in a metadata file
+    often         how often each label was seen in all samples, where `counts` are those of a part of them:
+                  which label is the rarest does not depend on the part
 
     A group is a combination ("hat+smile", or "none"); where more than 30 were seen, it is the rarest
     label of a sample, as the one that most needs more samples.
@@ -45,6 +47,7 @@ class Labels:
         combinations: Sequence[Sequence[int]] = (),
         counts: Sequence[int] = (),
         column: str = "labels",
+        often: Sequence[int] = (),
     ) -> None:
         self.labels = list(labels)
         self.combinations = [list(numbers) for numbers in combinations]
@@ -53,11 +56,14 @@ class Labels:
         self.columns: Sequence[str] = (column,)
         self.width = len(self.labels)
         self._index = {label: number for number, label in enumerate(self.labels)}
-        self._seen = {tuple(numbers): row for row, numbers in enumerate(self.combinations)}
+        self._drawn = [row for row, count in enumerate(self.counts) if count]
+        self._seen = {tuple(self.combinations[row]): place for place, row in enumerate(self._drawn)}
         self._empty = "none" if "none" not in self._index else "no label"
-        self._often = Counter[int]()
+        self.often = list(often)
+        self._often = Counter[int](dict(enumerate(often)))
         for numbers, count in zip(self.combinations, self.counts, strict=True):
-            self._often.update(dict.fromkeys(numbers, count))
+            if not often:
+                self._often.update(dict.fromkeys(numbers, count))
         self._members: dict[str, list[int]] = defaultdict(list)  # group -> rows of combinations
         for row, numbers in enumerate(self.combinations):
             self._members[self._group(tuple(numbers))].append(row)
@@ -77,6 +83,15 @@ class Labels:
         order = sorted(counts)
         return Labels(labels, order, [counts[numbers] for numbers in order], self.column)
 
+    def learned(self, y: Sequence[Any]) -> Labels:
+        """The same labels and groups; the combinations are drawn as often as they are in y."""
+        counts = Counter(self._numbers(value) for value in y)
+        often = [self._often[number] for number in range(self.width)]
+        saved = {
+            **arguments(self.to_json()), "counts": [counts[tuple(row)] for row in self.combinations], "often": often,
+        }  # fmt: skip
+        return type(self)(**saved)
+
     def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
         """Multi-hot vectors (N, K); an unseen combination of known labels too. Raises UsageError for an unknown label."""
         vec = np.zeros((len(y), self.width), np.float32)
@@ -91,14 +106,13 @@ class Labels:
 
     def mismatch(self, y: Sequence[Any], rng: np.random.Generator) -> list[Any]:
         """For each value another seen combination, uniformly. Raises UsageError when there is only one."""
-        if len(self.combinations) < 2:
+        drawn = self._drawn
+        if len(drawn) < 2:
             raise UsageError("Wrong labels need at least two combinations of labels; this data set has one.")
-        step = rng.integers(1, len(self.combinations), len(y))
+        step = rng.integers(1, len(drawn), len(y))
         # An unseen combination differs from all seen ones, wherever the count starts.
         own = [self._seen.get(self._numbers(value), 0) for value in y]
-        return [
-            self._value((i + s) % len(self.combinations)) for i, s in zip(own, step.tolist(), strict=True)
-        ]
+        return [self._value(drawn[(i + s) % len(drawn)]) for i, s in zip(own, step.tolist(), strict=True)]
 
     def null(self, n: int, spatial: Sequence[int]) -> Cond:
         """All zeros. The empty combination is encoded the same way: no label is named."""
@@ -109,10 +123,18 @@ class Labels:
         return [self._group(self._numbers(value)) for value in y]
 
     def within(self, group: str, rng: np.random.Generator) -> Any:
-        """A seen combination of this group. Raises UsageError for an unknown group."""
+        """A seen combination of this group; where no training sample is in it, what its name says.
+
+        Raises UsageError for an unknown group.
+        """
         if group not in self._members:
             raise no_class(group, self.classes)
-        return self._value(self._pick(self._members[group], 1, rng)[0])
+        rows = [row for row in self._members[group] if self.counts[row]]
+        if rows:
+            return self._value(self._pick(rows, 1, rng)[0])
+        if len(self.combinations) <= _MOST_COMBINATIONS:
+            return self._value(self._members[group][0])
+        return [] if group == self._empty else [group]
 
     def complete(
         self, given: Mapping[str, Any], n: int, rng: np.random.Generator, *, outside: bool = False
@@ -131,7 +153,7 @@ class Labels:
         if numbers not in self._seen and not outside:
             raise UsageError(
                 f"No sample has exactly the {self.column} {self._group_name(numbers)!r}. "
-                f"{_known(self.classes)} Give one of those, or allow it with --allow-outside (allow_outside=True)."
+                f"{_known(self._shown())} Give one of those, or allow it with --allow-outside (allow_outside=True)."
             )
         return [list(value) for _ in range(n)]
 
@@ -139,8 +161,12 @@ class Labels:
         """The labels, the combinations as numbers of labels, and their counts."""
         return {
             "name": self.name, "labels": self.labels, "combinations": self.combinations,
-            "counts": self.counts, "column": self.column,
+            "counts": self.counts, "column": self.column, **({"often": self.often} if self.often else {}),
         }  # fmt: skip
+
+    def _shown(self) -> list[str]:
+        """The groups that training samples are in."""
+        return [name for name in self.classes if any(self.counts[row] for row in self._members[name])]
 
     def _numbers(self, value: Any) -> tuple[int, ...]:
         try:

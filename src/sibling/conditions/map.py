@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import BadInput, UsageError
 from ..types import Cond
-from .columns import evenly, no_class, resolve
+from .columns import arguments, evenly, no_class, resolve
 
 __all__ = ["PNG_TEXT", "Map"]
 
@@ -72,6 +72,13 @@ class Map:
         classes = gray and 0 < top <= _MOST_INDEX and values.sum() <= _MOST_COLOURS
         kept = [texts[i] for i in evenly(len(texts), _MOST_MAPS)]
         return Map(column, 1 if gray else 3, top if classes else 255, kept)
+
+    def learned(self, y: Sequence[Any]) -> Map:
+        """The same column, channels and scale; what is drawn is one of these maps."""
+        texts = self.texts(y)
+        return type(self)(
+            **{**arguments(self.to_json()), "maps": [texts[i] for i in evenly(len(texts), _MOST_MAPS)]}
+        )
 
     def texts(self, y: Sequence[Any]) -> list[str]:
         """The base64 of each y. Raises UsageError where y has none."""

@@ -29,6 +29,10 @@ class Unconditional:
         """Nothing to learn."""
         return self
 
+    def learned(self, y: Sequence[Any]) -> Unconditional:
+        """Nothing to learn."""
+        return self
+
     def encode(self, y: Sequence[Any], spatial: Sequence[int]) -> Cond:
         """Empty vectors (N, 0)."""
         return self.null(len(y), spatial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from ..errors import UsageError
 from ..types import Cond
-from .columns import evenly, no_class, resolve, to_number
+from .columns import arguments, evenly, no_class, resolve, to_number
 from .vicinity import Vicinity, bandwidth
 
 __all__ = ["Value"]
@@ -30,10 +30,12 @@ _CHUNK = 256
 class Value:
     """Numbers by name: {"severity": 0.7}.
 
-    names   the names, in the order of the features; K = 15 len(names)
-    ranges  [lowest, highest] seen number of each name
-    rows    at most 2,000 seen rows, evenly spaced by rank: what `draw` follows
-    seen    how many rows were seen
+    names    the names, in the order of the features; K = 15 len(names)
+    ranges   [lowest, highest] seen number of each name
+    rows     at most 2,000 seen rows, evenly spaced by rank: what `draw` follows
+    seen     how many rows were seen
+    classes  the names of the groups; none given: they follow from the rows
+    cuts     the numbers between them
 
     A group is a bin of the first number, "severity 0.2 to 0.4", the upper end belonging to the next;
     of at most five different numbers each is a group of its own, "severity 2".
@@ -49,6 +51,8 @@ class Value:
         ranges: Sequence[Sequence[float]] = (),
         rows: Sequence[Sequence[float]] = (),
         seen: int = 0,
+        classes: Sequence[str] = (),
+        cuts: Sequence[float] = (),
     ) -> None:
         self.names = list(names)
         self.columns: Sequence[str] = tuple(names)
@@ -62,9 +66,9 @@ class Value:
         self._table = np.asarray(self.rows, np.float64).reshape(len(self.rows), len(self.names))
         self._scaled = (self._table - self._low) / self._span if self.rows else self._table
         self._differ = len(np.unique(self._table, axis=0)) > 1
-        self.classes: Sequence[str] = []
-        self._cuts = np.empty(0)  # between the groups; a number on a cut belongs to the upper one
-        if self.rows:
+        self.classes: Sequence[str] = list(classes)
+        self._cuts = np.asarray(cuts, np.float64)  # a number on a cut belongs to the upper group
+        if self.rows and not self.classes:
             self.classes, self._cuts = _bins(self.names[0], self._table[:, 0], *self.ranges[0])
 
     def fit(self, y: Sequence[Any]) -> Value:
@@ -79,10 +83,11 @@ class Value:
             raise UsageError(
                 f'The first y is {shown}; it must give numbers by name, like {{"severity": 0.7}}.'
             )
-        table = Value(names).numbers(y)
-        ranges = np.stack([table.min(0), table.max(0)], axis=1).tolist()
-        ranked = table[np.lexsort(table.T[::-1])]
-        return Value(names, ranges, ranked[evenly(len(table), _MOST_ROWS)].tolist(), len(table))
+        return Value(names, **_remembered(Value(names).numbers(y)))
+
+    def learned(self, y: Sequence[Any]) -> Value:
+        """The same groups; the range and what is drawn are those of y. The outermost groups are open-ended."""
+        return type(self)(**{**arguments(self.to_json()), **_remembered(self.numbers(y))})
 
     def numbers(self, y: Sequence[Any]) -> np.ndarray:
         """The numbers of y, float64 (N, D). Raises UsageError for a missing name and for no finite number."""
@@ -158,11 +163,31 @@ class Value:
         return [self.classes[i] for i in bins]
 
     def within(self, group: str, rng: np.random.Generator) -> Any:
-        """A seen row of this group. Raises UsageError for an unknown group."""
+        """A seen row of this group; where no training sample is in it, the nearest, its first number moved into it.
+
+        Raises UsageError for an unknown group.
+        """
         if group not in self.classes:
             raise no_class(group, self.classes)
         bins = np.searchsorted(self._cuts, self._table[:, 0], side="right")
-        return self._value(rng.choice(np.flatnonzero(bins == self.classes.index(group))))
+        inside = np.flatnonzero(bins == self.classes.index(group))
+        return self._value(rng.choice(inside)) if len(inside) else self._moved(group)
+
+    def _moved(self, group: str) -> dict[str, float]:
+        """The seen row that lies nearest to a group, its first number the nearest that belongs to it."""
+        edges = [-math.inf, *self._cuts.tolist(), math.inf]
+        number = self.classes.index(group)
+        low, high = edges[number], math.nextafter(edges[number + 1], -math.inf)
+        try:  # a group of one number is called after it: better than the edge, which nobody has seen
+            own = float(group.removeprefix(f"{self.names[0]} "))
+        except ValueError:
+            own = math.nan
+        if low <= own <= high:
+            low = high = own
+        first = self._table[:, 0]
+        moved = np.clip(first, low, high)
+        row = int(np.abs(moved - first).argmin())
+        return {**self._value(row), self.names[0]: float(moved[row])}
 
     def parse(self, given: Mapping[str, Any], *, outside: bool = False) -> dict[str, float]:
         """The given numbers by name, from numbers or text. Raises UsageError; see `complete`."""
@@ -195,23 +220,39 @@ class Value:
         outside  allow numbers outside of the seen range
         Raises UsageError for an unknown name, for no number, and for a number outside of the seen range.
         """
+        return self.completer(given, outside=outside)(n, rng)
+
+    def completer(
+        self, given: Mapping[str, Any], *, outside: bool = False
+    ) -> Callable[[int, np.random.Generator], list[Any]]:
+        """`complete` for many calls with the same `given`: what follows from that is found once."""
         numbers = self.parse(given, outside=outside)
         near = self.nearest(self._scaled, numbers)
-        return [{**self._value(row), **numbers} for row in rng.choice(near, n)]
+        return lambda n, rng: [{**self._value(row), **numbers} for row in rng.choice(near, n)]
 
     def vicinity(self, y: Sequence[Any], kind: str = "nearest") -> Vicinity:
         """Vicinal training pairs over these N real training values; see `Vicinity`."""
         return Vicinity(self.scale(y), [None] * len(y), lambda _, row: self.unscale(row), kind)
 
     def to_json(self) -> dict[str, Any]:
-        """The names, their ranges, and the kept rows."""
+        """The names, their ranges, the kept rows, and the groups."""
         return {
             "name": self.name, "names": self.names, "ranges": self.ranges, "rows": self.rows,
-            "seen": self.seen,
+            "seen": self.seen, "classes": list(self.classes), "cuts": self._cuts.tolist(),
         }  # fmt: skip
 
     def _value(self, row: int) -> dict[str, float]:
         return dict(zip(self.names, self.rows[row], strict=True))
+
+
+def _remembered(table: np.ndarray) -> dict[str, Any]:
+    """What a Value keeps of numbers (N, D): their ranges, rows evenly spaced by rank, and how many there were."""
+    ranked = table[np.lexsort(table.T[::-1])]
+    return {
+        "ranges": np.stack([table.min(0), table.max(0)], axis=1).tolist(),
+        "rows": ranked[evenly(len(table), _MOST_ROWS)].tolist(),
+        "seen": len(table),
+    }
 
 
 def _bins(name: str, numbers: np.ndarray, low: float, high: float) -> tuple[list[str], np.ndarray]:

@@ -126,14 +126,15 @@ class Critic:
             if channels:  # only a wrong map needs another look at x
                 with autocast(device):
                     h_real = network(x[: len(real)].detach(), wrong_maps).float()
-            mismatch = rule.discriminator(r, network.judge_pair(h_real, wrong.vec))
+            mismatch = rule.wrong(r, network.judge_pair(h_real, wrong.vec))
             loss = loss + part * self.matching * _weighted(mismatch, weight)
         if self.lecam:
             loss = loss + self.lecam * lecam(r, f, self.ledger.mean_real, self.ledger.mean_fake)
         if batch.held is not None:  # before the update: the three kinds of logits must be of one network
             self._measure(batch.held, float(r.detach().mean()), float(f.detach().mean()), share)
         whole = loss + 0.5 * self.gamma * self.lazy * penalty
-        norm, self.skipped = guarded_update(optimizer, whole, clip=CLIP, skipped=self.skipped)
+        clip = CLIP * self.lazy if penalised else CLIP  # or the clip would undo what laziness multiplies
+        norm, self.skipped = guarded_update(optimizer, whole, clip=clip, skipped=self.skipped)
         row = self._row(r.detach(), f.detach(), shown)
         row.update({"loss/d": float(loss.detach()), "gradient/d": norm})
         if penalised:

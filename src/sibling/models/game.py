@@ -28,22 +28,36 @@ _Term = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class Loss:
     """What each player minimises, per pair of a real and a fake logit: (N,), (N,) -> (N,).
 
+    wrong   what D minimises beside it for a real with a wrong y, which counts as one more fake: its logit
+            stands in place of f. The real of the pair is not counted twice, so that D = 1/2 stays the equilibrium
     paired  D is a difference: only r - f means something, a logit alone does not
     """
 
     discriminator: _Term
     generator: _Term
+    wrong: _Term
     paired: bool = False
 
 
 # Goodfellow et al. 2014, equation 1 and section 3 (non-saturating); Mao et al. 2017 (least squares, targets
 # 1 and 0); Lim and Ye 2017 (hinge); Jolicoeur-Martineau 2018, Huang et al. 2024 (relativistic pairing).
 LOSSES = {
-    "relativistic": Loss(lambda r, f: F.softplus(f - r), lambda r, f: F.softplus(r - f), paired=True),
-    "minimax": Loss(lambda r, f: F.softplus(-r) + F.softplus(f), lambda r, f: -F.softplus(f)),
-    "nonsaturating": Loss(lambda r, f: F.softplus(-r) + F.softplus(f), lambda r, f: F.softplus(-f)),
-    "least-squares": Loss(lambda r, f: (1 - r).square() + f.square(), lambda r, f: (1 - f).square()),
-    "hinge": Loss(lambda r, f: F.relu(1 - r) + F.relu(1 + f), lambda r, f: -f),
+    "relativistic": Loss(
+        lambda r, f: F.softplus(f - r),
+        lambda r, f: F.softplus(r - f),
+        lambda r, w: F.softplus(w - r),
+        paired=True,
+    ),
+    "minimax": Loss(
+        lambda r, f: F.softplus(-r) + F.softplus(f), lambda r, f: -F.softplus(f), lambda r, w: F.softplus(w)
+    ),
+    "nonsaturating": Loss(
+        lambda r, f: F.softplus(-r) + F.softplus(f), lambda r, f: F.softplus(-f), lambda r, w: F.softplus(w)
+    ),
+    "least-squares": Loss(
+        lambda r, f: (1 - r).square() + f.square(), lambda r, f: (1 - f).square(), lambda r, w: w.square()
+    ),
+    "hinge": Loss(lambda r, f: F.relu(1 - r) + F.relu(1 + f), lambda r, f: -f, lambda r, w: F.relu(1 + w)),
 }
 
 

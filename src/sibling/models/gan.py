@@ -78,7 +78,7 @@ class GAN:
         strength: float = 0.1,
         adaptive: bool = True,
         target: float = 0.4,
-        matching: float = 0.5,
+        matching: float = 0.2,
         transition: Sequence[float] = (0.0, 0.0),
         vicinity: str = "nearest",
         spread: bool = True,
@@ -120,10 +120,10 @@ class GAN:
     def derive(n: int, classes: int, shape: Sequence[int]) -> list[tuple[str, Any, str]]:
         """Arguments that follow from the data: (name, value, reason)."""
         size = math.prod(shape[1:])
-        gamma = float(f"{max(0.05, 0.2 * size / 32**2):.2g}")
+        gamma = float(f"{max(0.05, 0.15 * size / 32**2):.2g}")
         strength = 0.3 if n < 1_000 else 0.1
         return [
-            ("gamma", gamma, f"0.2 at 32 x 32, in proportion to the {size:,} positions of a sample"),
+            ("gamma", gamma, f"0.15 at 32 x 32, in proportion to the {size:,} positions of a sample"),
             ("strength", strength, f"{n:,} training samples: 0.3 below 1,000; the gauge moves it from there"),
         ]
 
@@ -225,13 +225,15 @@ class GAN:
         start, end = self.transition
         if not self.conditional:
             return 1.0
-        return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))
+        if start == end:
+            return float(progress >= end)
+        return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))  # start < end here
 
     def _noise(self, n: int, rng: torch.Generator) -> torch.Tensor:
         return torch.randn(n, self.latent, generator=rng).to(self.device)
 
     def _generate(self, z: torch.Tensor, cond: Cond) -> torch.Tensor:
-        x: torch.Tensor = self.networks["generator"](z, cond.vec, cond.map)
+        x: torch.Tensor = _Held.apply(self.networks["generator"](z, cond.vec, cond.map))  # type: ignore[no-untyped-call]
         return x
 
     @torch.no_grad()
@@ -294,3 +296,24 @@ class GAN:
             load_strictly(self.networks["discriminator"], parts["discriminator"], "discriminator")
         else:
             self.networks.pop("discriminator", None)
+
+
+class _Held(torch.autograd.Function):
+    """x held in [-1, 1]; outside, a gradient passes only where a step along it leads back.
+
+    Much of an image is exactly black or white. A clamp would let no gradient back, a tanh has none left
+    there, and without either D would see at once which blacks are not quite black.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        (slope,) = slopes
+        # A step goes against the slope: above 1 it leads back where the slope is positive, below -1 where not.
+        away = ((x > 1) & (slope < 0)) | ((x < -1) & (slope > 0))
+        return slope.masked_fill(away, 0)

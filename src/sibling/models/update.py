@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from ..errors import NumericalError, UnsafeFile
 
-__all__ = ["MOST_SKIPS", "guarded_update", "load_strictly"]
+__all__ = ["MOST_SKIPS", "guarded_update", "load_strictly", "skipping"]
 
 MOST_SKIPS = 10
 
@@ -40,6 +41,13 @@ def guarded_update(
             "Try a smaller learning rate (--arguments '{\"learning_rate\": 0.0003}')."
         )
     return norm, skipped + 1
+
+
+def skipping(model: Any) -> dict[str, Any]:
+    """Name -> the parts of a model that count how many updates in a row were skipped (`skipped`)."""
+    critic = getattr(model, "critic", None) if "discriminator" in model.networks else None
+    parts = {"model": model, "critic": critic}
+    return {name: part for name, part in parts.items() if hasattr(part, "skipped")}
 
 
 def load_strictly(module: torch.nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:

@@ -154,6 +154,11 @@ class VAE:
         return self.adversarial > 0
 
     @property
+    def decides_from(self) -> float:
+        """The share of the training before which nothing is chosen: the discriminator shall have pulled."""
+        return max(0.3, min(0.9, self.adversarial_from + 0.2)) if self.adversarial > 0 else 0.3
+
+    @property
     def ledger(self) -> Ledger:
         """What the discriminator's side remembers between steps."""
         ledger: Ledger = self.networks["ledger"]  # type: ignore[assignment]
@@ -174,8 +179,9 @@ class VAE:
         """One update of encoder and decoder on the (negative) evidence lower bound."""
         optimizer = self.optimizers["adam"]
         warm = min(1.0, batch.progress / 0.02) * 0.5 * (1 + math.cos(math.pi * batch.progress))
+        rate = float(self.ledger.rate) if self.adversarial > 0 else 1.0
         for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate * warm
+            group["lr"] = rate * self.learning_rate * warm
         beta = self.beta * min(1.0, batch.progress / self.warm_up) if self.warm_up else self.beta
         x, told = channels_last(batch.x.to(self.device)), on_device(batch.cond, self.device)
         noise = torch.randn(len(x), self.latent, generator=batch.rng).to(self.device)
@@ -210,6 +216,8 @@ class VAE:
         et al. 2021, VQGAN, who measure it at the last layer): no balance depends on the scale of a loss.
         """
         critic = self.critic
+        for group in self.optimizers["discriminator"].param_groups:
+            group["lr"] = float(self.ledger.rate) * CRITIC_RATE
         row, real_logits = critic.learn(
             self.optimizers["discriminator"], batch, x, output.detach(), told, share=1.0
         )
