@@ -268,7 +268,7 @@ def test_a_wrong_map_makes_a_third_kind_of_pair(losses: list[float]) -> None:
     wrong = Cond(batch.cond.vec, batch.cond.map.flip(0))
     gan.step(Batch(batch.x, batch.cond, generator("step"), 0.5, wrong=wrong))
     r, w = logits(gan, batch, batch.cond), logits(gan, batch, wrong)
-    expected = 0.5 * torch.nn.functional.softplus(w - r).mean()
+    expected = gan.matching * torch.nn.functional.softplus(w - r).mean()
     assert losses[2] - losses[0] == pytest.approx(float(expected), abs=1e-4)
     assert losses[3] == pytest.approx(losses[1])
 

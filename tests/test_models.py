@@ -21,6 +21,7 @@ from sibling.models.prior import fit_mixture
 from sibling.models.update import MOST_SKIPS, guarded_update, load_strictly
 from sibling.models.vae import VAE, kl_to_normal, reparameterise
 from sibling.nets import Block
+from sibling.snapshot import make_model
 from sibling.types import Batch, Cond
 
 
@@ -448,3 +449,22 @@ def test_weights_are_loaded_strictly() -> None:
     with pytest.raises(UnsafeFile, match="not finite"):
         load_strictly(network, {**good, "bias": torch.tensor([math.nan])}, "line")
     load_strictly(network, good, "line")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "must"),
+    [
+        ("gan", {"adaptive": "no"}, "true or false"),
+        ("gan", {"gamma": "x"}, "number from 0 up"),
+        ("gan", {"gamma": -1}, "number from 0 up"),
+        ("gan", {"lecam": math.nan}, "number from 0 up"),
+        ("gan", {"width": 0}, "whole number from 1 up"),
+        ("gan", {"transition": 0.5}, "a list"),
+        ("vae", {"adversarial": True}, "number from 0 up"),
+        ("vae", {"prior": 3}, "a text"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused(name: str, arguments: dict[str, Any], must: str) -> None:
+    with pytest.raises(UsageError, match=must):
+        make_model(name, arguments)
+    assert make_model(name, make_model(name, {}).arguments())  # the control: all defaults pass

@@ -296,3 +296,17 @@ def test_mirroring_is_tried_on_samples_from_all_over(tmp_path: Path) -> None:
     x[y == 1, :, 4:] += 100
     data = read(badzoo.idx(tmp_path, x, y))
     assert data.modality.flips == ("vertical",)
+
+
+@pytest.mark.parametrize("stray", ["high", "inf"])
+def test_a_stray_cell_among_numbers_is_a_fault_and_no_class(stray: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["file_name,severity"]
+    for i in range(40):
+        PIL.Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{stray if i == 5 else i / 41}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    with pytest.raises(BadInput, match=f"row 6.*{stray}"):
+        sibling.read(tmp_path)
+    (tmp_path / "metadata.csv").write_text("\n".join(lines).replace(stray, "0.5"))
+    assert sibling.read(tmp_path).condition.name == "value"  # the control

@@ -39,7 +39,7 @@ def enlarge(
     Args:
         place: the data: class folders, files plus metadata, IDX, .npz.
         out: the larger data set to write: real and synthetic samples, each with its origin.
-        model: "vae", or "bootstrap", the baseline.
+        model: "vae", "gan", or "bootstrap", the baseline.
         minutes: training time of the model; None = derived from the amount of data, at most 10.
         want: how many synthetic samples: 500 (a class), "x5", "balance", {"cat": 500}; None = "x5", at most 10,000.
         seed: of everything.

@@ -167,7 +167,7 @@ def decode(
     maps       the columns of y that are pictures
     """
     kind = lookup(MODALITIES, "sibling.modalities", modality_name)
-    are_files = isinstance(next(r.source for r in records if r.source is not None), Path)
+    are_files = isinstance(next((r.source for r in records if r.source is not None), None), Path)
     processes = len(records) > _MANY_FILES and are_files
     bad = _unlabelled(records)
     seen: dict[Any, dict[str, Any]] = {}  # a million headers are some dozens of different ones

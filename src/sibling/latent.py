@@ -250,6 +250,7 @@ def vary(
         if len(groups) == 1 and condition.columns:
             each = _COLUMNS  # maps have one group and many y
         told = [condition.within(g, numpy_generator(seed, "y", g, i)) for g in groups for i in range(each)]
+        told = _same_but_labels(condition, told)
         names = [g if each == 1 else f"y of {g} #{i}" for g in groups for i in range(each)]
     else:
         names, told = _values_over(space, over, given, seed, allow_outside)
@@ -263,6 +264,13 @@ def vary(
     own = f", drawn for {listed(list(dict.fromkeys(sources)))}" if space.straight else ""
     meaning = f"Rows: one code each{own}, seed {seed}. Columns: {listed(names)}."
     return _shown(space, x, len(told), y, z[which], meaning, "columns", out, seconds)
+
+
+def _same_but_labels(condition: Any, told: list[Any]) -> list[Any]:
+    """Where a group is one of labels, the rest of y is that of the first: a column shows what the label does."""
+    parts = [part for part in getattr(condition, "parts", ()) if getattr(part, "bare", False)]
+    labels = [column for part in parts for column in part.columns]
+    return [{**told[0], **{column: y[column] for column in labels}} for y in told] if labels else told
 
 
 def _values_over(

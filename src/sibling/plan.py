@@ -25,7 +25,7 @@ from .errors import BadInput, UsageError
 from .snapshot import make_model
 from .types import Batch, Cond, Model
 
-__all__ = ["balanced", "batch_at", "check_asked", "make_plan", "nearby", "read_plan", "refuse_changes"]
+__all__ = ["Nearby", "balanced", "batch_at", "check_asked", "make_plan", "nearby", "read_plan", "refuse_changes"]
 
 log = logging.getLogger("sibling")
 

@@ -60,9 +60,8 @@ def reject(
     for info, score in zip(made.table["info"], scores.tolist(), strict=True):
         info.setdefault("scores", {})["discriminator"] = round(score, 4)
     groups = np.asarray(made.classes(rows))
-    ranked = {
-        g: own[np.argsort(-scores[own], kind="stable")] for g in wanted if len(own := rows[groups == g])
-    }
+    ranks = _ranks(scores, _peers(made, rows))
+    ranked = {g: own[np.argsort(ranks[own], kind="stable")] for g in wanted if len(own := rows[groups == g])}
     kept = np.sort(np.concatenate([order[: wanted[g]] for g, order in ranked.items()] or [rows]))
     if picture:
         _show_rejected(space, made, ranked, wanted, out, seconds)
@@ -75,6 +74,26 @@ def reject(
         seed,
     )
     return made.subset(kept)
+
+
+def _peers(made: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Whom each sample is compared with (N,): those of its group and, where y holds numbers too, of its range."""
+    names = made.classes(rows)
+    for part in getattr(made.condition, "parts", ()):
+        if part.name == "value":
+            numbers = [{column: y[column] for column in part.columns} for y in made.y(rows)]
+            names = [f"{a}, {b}" for a, b in zip(names, part.groups(numbers), strict=True)]
+    return np.asarray(names)
+
+
+def _ranks(scores: np.ndarray, peers: np.ndarray) -> np.ndarray:
+    """The share of its peers that score higher, (N,): 0 for the best."""
+    ranks = np.empty(len(scores))
+    for name in np.unique(peers):
+        own = np.flatnonzero(peers == name)
+        order = np.argsort(-scores[own], kind="stable")
+        ranks[own[order]] = (np.arange(len(own)) + 0.5) / len(own)
+    return ranks
 
 
 def _show_rejected(

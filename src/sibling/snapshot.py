@@ -11,6 +11,7 @@ run/
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 from . import files
 from .dataset import Dataset, make_condition, make_modality, open_store
 from .device import generator
-from .errors import BadInput, UnsafeFile
+from .errors import BadInput, UnsafeFile, UsageError
 from .models import MODELS
 from .registry import lookup
 from .types import Condition, Modality, Model
@@ -98,16 +99,37 @@ class Snapshot:
 def make_model(name: str, arguments: dict[str, Any]) -> Model:
     """A model of this name with these arguments. Raises UsageError with the known arguments."""
     kind = lookup(MODELS, "sibling.models", name)
+    _check_kinds(name, arguments, kind().arguments())
     try:
         model: Model = kind(**arguments)
     except TypeError as error:
-        from .errors import UsageError
-
         known = ", ".join(kind().arguments())
         raise UsageError(
             f"The model {name!r} cannot take these arguments ({error}). Known: {known}."
         ) from error
     return model
+
+
+def _check_kinds(name: str, arguments: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Refuse arguments of another kind than the default's, negative and endless numbers. Raises UsageError."""
+    for key, value in arguments.items():
+        default = defaults.get(key)
+        if isinstance(default, bool):
+            wrong = "true or false" if not isinstance(value, bool) else ""
+        elif isinstance(default, int | float):
+            whole = isinstance(default, int)
+            is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            least = 1 if whole else 0
+            sound = is_number and math.isfinite(value) and value >= least
+            wrong = "" if sound else f"a {'whole ' if whole else ''}number from {least} up"
+        elif isinstance(default, str):
+            wrong = "" if isinstance(value, str) else "a text"
+        elif isinstance(default, list):
+            wrong = "" if isinstance(value, list | tuple) else "a list"
+        else:
+            continue
+        if wrong:
+            raise UsageError(f"The model {name!r}: {key} is {value!r}; it must be {wrong}.")
 
 
 def equip(model: Model, modality: Modality) -> None:

@@ -107,10 +107,11 @@ class Training:
         return max(1, min(steps // VALIDATIONS, 500)) if steps >= VALIDATIONS else steps
 
     @property
-    def _undecided(self) -> float:
+    def _undecided(self) -> int:
         """Steps before which no weights are the best ones."""
         share: float = getattr(self.model, "decides_from", WARMED_UP)
-        return share * float(self.plan["steps"])
+        steps: int = self.plan["steps"]
+        return math.ceil(share * steps - 1e-9)  # 0.6 of 40 is 24, whatever floats say
 
     def _is_over(self) -> bool:
         if self.watch is None:

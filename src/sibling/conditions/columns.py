@@ -12,7 +12,9 @@ from ..errors import UsageError
 from ..registry import suggest
 from ..types import Condition
 
-__all__ = ["arguments", "evenly", "learned", "no_class", "resolve", "to_number"]
+__all__ = ["arguments", "evenly", "learned", "nearly_within", "no_class", "resolve", "to_number"]
+
+TOLERANCE = 0.02  # of the seen range: who asks for 0 to 1 where 0.005 to 0.992 was seen means the ends
 
 
 def resolve(given: Mapping[str, Any], columns: Sequence[str], name: str) -> dict[str, Any]:
@@ -37,6 +39,12 @@ def resolve(given: Mapping[str, Any], columns: Sequence[str], name: str) -> dict
 def no_class(group: str, classes: Iterable[str]) -> UsageError:
     """The error for an unknown class, with the nearest known one."""
     return UsageError(f"There is no class {group!r}.{suggest(str(group), list(classes))}")
+
+
+def nearly_within(number: float, low: float, high: float) -> bool:
+    """Whether a number lies in the seen range, or next to it by at most a fiftieth of it."""
+    margin = TOLERANCE * (high - low)
+    return low - margin <= number <= high + margin
 
 
 def to_number(value: Any, column: str) -> float:

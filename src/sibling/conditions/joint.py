@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..registry import lookup
 from ..types import Cond, Condition
 from . import CONDITIONS
-from .columns import arguments, evenly, learned, no_class, resolve
+from .columns import arguments, evenly, learned, nearly_within, no_class, resolve
 from .infer import infer
 from .value import Value
 from .vicinity import Vicinity
@@ -281,7 +281,7 @@ class Joint:
             lows, highs = self._numbers[rows].min(0), self._numbers[rows].max(0)
         names = self._value.names if self._value is not None else []
         for name, low, high in zip(names, lows.tolist(), highs.tolist(), strict=True):
-            if name in found and not low <= found[name] <= high:
+            if name in found and not nearly_within(found[name], low, high):
                 raise UsageError(
                     f"{name} = {found[name]:g} lies outside of the range that was seen with {matched}, {low:g} to "
                     f"{high:g}, where samples are a guess. Give a number in it, or allow it with --allow-outside "

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import UsageError
 from ..types import Cond
-from .columns import arguments, evenly, no_class, resolve, to_number
+from .columns import arguments, evenly, nearly_within, no_class, resolve, to_number
 from .vicinity import Vicinity, bandwidth
 
 __all__ = ["Value"]
@@ -195,7 +195,7 @@ class Value:
         numbers = {name: to_number(value, name) for name, value in found.items()}
         for name, number in numbers.items():
             low, high = self.ranges[self.names.index(name)]
-            if not outside and not low <= number <= high:
+            if not outside and not nearly_within(number, low, high):
                 raise UsageError(
                     f"{name} = {number:g} lies outside of the seen range {low:g} to {high:g}, where samples are "
                     "a guess. Give a number in the range, or allow it with --allow-outside (allow_outside=True)."

@@ -36,6 +36,7 @@ _LABELS_COLUMNS = ("labels", "tags")
 _NOT_Y = ("file_name", "split", "origin")
 _MAP_NAME = re.compile(r"(.+_map|.+_mask|conditioning_image)(_file_name)?$")
 _FILE_NAME = "_file_name"
+MOST_STRAYS = 0.1  # of the cells of a column of numbers may be none, and are then faults
 MANY_NUMBERS = 20  # different ones: fewer may be class numbers
 MOST_NAMES = 50  # different texts in a column that nobody called a label: more are remarks or names
 
@@ -260,7 +261,14 @@ def _kind(header: str, values: list[Any], suffixes: Sequence[str]) -> str:
         return "labels"
     if header in _LABELS_COLUMNS and any(_holds_several(value) for value in values):
         return "labels"
-    if any(_number(value) is None for value in values):
+    strays = sum(_number(value) is None for value in values)
+    if (
+        strays
+        and strays <= MOST_STRAYS * len(values)
+        and _is_quantity([v for v in values if _number(v) is not None])
+    ):
+        return "number"  # a stray cell among numbers is a fault that its row is named for, not a class
+    if strays:
         return "label"
     return "whole" if all(_is_whole(value) for value in values) else "number"
 
