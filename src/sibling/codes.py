@@ -15,7 +15,6 @@ import torch.nn.functional as F
 
 from .device import best, generator, seed_of
 from .errors import UsageError
-from .models.texture import add_texture
 from .snapshot import Snapshot
 from .types import Cond
 
@@ -77,8 +76,7 @@ class Space:
             for rows in _chunks(len(z)):
                 x = self.model.generate(z[rows], cond[rows]).clamp(-1, 1)
                 if white is not None:
-                    grain = self.model.texture * white[rows]
-                    x = add_texture(x, grain, self.model.grain["sigma"]).clamp(-1, 1)
+                    x = self.model.finish(x, white[rows])
                 kept = min(_CHUNK, len(z) - rows[0])
                 out[rows[0] : rows[0] + kept] = x[:kept]
         return out

@@ -24,15 +24,24 @@ from .device import environment, generator, numpy_generator
 from .errors import BadInput, UsageError
 from .snapshot import make_model
 from .types import Batch, Cond, Model
+from .watch import LEAST_HELD
 
-__all__ = ["Nearby", "balanced", "batch_at", "check_asked", "make_plan", "nearby", "read_plan", "refuse_changes"]
+__all__ = [
+    "Nearby",
+    "balanced",
+    "batch_at",
+    "check_asked",
+    "make_plan",
+    "nearby",
+    "read_plan",
+    "refuse_changes",
+]
 
 log = logging.getLogger("sibling")
 
 MOST_BATCH = 128  # samples an update, unless the model says otherwise
 MOST_REPEATS = 20  # of a rare group's samples, before the repeats grow more slowly
 HELD_EVERY = 8  # steps between two looks at held-out samples
-LEAST_HELD = 16  # held-out samples; fewer say nothing about overfitting
 
 
 def check_asked(minutes: float | None, steps: int | None, batch: int | None, keep: str) -> None:

@@ -25,13 +25,13 @@ from .metrics.features import RandomFeatures, in_batches
 from .models.update import skipping
 from .types import Model
 
-__all__ = ["COLLAPSED", "MOST_ROLLBACKS", "Watch", "has_collapsed", "keep_good", "roll_back"]
+__all__ = ["COLLAPSED", "LEAST_HELD", "MOST_ROLLBACKS", "Watch", "has_collapsed", "keep_good", "roll_back"]
 
 log = logging.getLogger("sibling")
 
 MOST_WATCHED = 1_024  # real samples a side
 LEAST_WATCHED = 512  # fakes, about; few held-out samples are given several fakes each
-LEAST_HELD = 16  # held-out samples; with fewer there is no distance to choose by
+LEAST_HELD = 16  # held-out samples; fewer give no distance to choose by and say nothing about overfitting
 LEAST_GROUP = 5  # real samples of a group; fewer have no spread to compare with
 COLLAPSED = 0.3  # spread or diversity, relative to real ones
 MOST_ROLLBACKS = 4

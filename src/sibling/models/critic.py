@@ -111,17 +111,11 @@ class Critic:
         rule = LOSSES[self.loss]
         weight = None if batch.weight is None else batch.weight.to(device)
         loss, penalty = real.new_zeros(()), real.new_zeros(())
-        judged = [
-            (logits_real, logits_fake, part)
-            for (logits_real, part), (logits_fake, _) in zip(
-                self._logits(h_real, told, share), self._logits(h_fake, told, share), strict=True
-            )
-        ]
-        for r, f, part in judged:
+        reals, fakes = self._logits(h_real, told, share), self._logits(h_fake, told, share)
+        for (r, part), (f, _) in zip(reals, fakes, strict=True):
             loss = loss + part * _weighted(rule.discriminator(r, f), weight)
             if penalised:  # the mean over reals and fakes together, twice: R1 + R2
                 penalty = penalty + part * 2 * gradient_penalty(torch.cat([r, f]), x)
-        r, f, part = judged[-1]
         if wrong is not None:
             if channels:  # only a wrong map needs another look at x
                 with autocast(device):
@@ -139,7 +133,7 @@ class Critic:
         row.update({"loss/d": float(loss.detach()), "gradient/d": norm})
         if penalised:
             row["loss/penalty"] = float(penalty.detach())
-        return row, [logits.detach() for logits, _, _ in judged]
+        return row, [logits.detach() for logits, _ in reals]
 
     def teach(
         self,

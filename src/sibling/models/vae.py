@@ -244,11 +244,10 @@ class VAE:
     @torch.no_grad()
     def validate(self, batch: Batch) -> tuple[float, int]:
         """Minus the evidence lower bound at beta 1, in nats, with the code drawn from `batch.rng`."""
-        x = batch.x.to(self.device)
-        vec, maps = batch.cond.vec.to(self.device), batch.cond.map.to(self.device)
+        x, told = batch.x.to(self.device), on_device(batch.cond, self.device)
         noise = torch.randn(len(x), self.latent, generator=batch.rng).to(self.device)
-        mean, log_variance = self._posterior(self.networks["encoder"](x, vec, maps))
-        output = self.networks["decoder"](reparameterise(mean, log_variance, noise), vec, maps)
+        mean, log_variance = self._posterior(self.networks["encoder"](x, told.vec, told.map))
+        output = self.networks["decoder"](reparameterise(mean, log_variance, noise), told.vec, told.map)
         reconstruction, _ = self._reconstruction(output, x)
         return float(reconstruction + kl_to_normal(mean, log_variance).sum()) * len(x), len(x)
 
@@ -259,9 +258,8 @@ class VAE:
         """x (N, C, *S) -> mean (N, Z) and log-variance (N, Z) of the posterior. Raises UsageError without encoder."""
         if "encoder" not in self.networks:
             raise UsageError("This snapshot was kept without its encoder (--keep decoder): it cannot encode.")
-        mean, log_variance = self._posterior(
-            self.networks["encoder"](x.to(self.device), cond.vec.to(self.device), cond.map.to(self.device))
-        )
+        told = on_device(cond, self.device)
+        mean, log_variance = self._posterior(self.networks["encoder"](x.to(self.device), told.vec, told.map))
         return mean.cpu(), log_variance.cpu()
 
     def settle(
@@ -294,15 +292,17 @@ class VAE:
             white = torch.stack(
                 [torch.randn(self.shape, generator=generator(seed, "texture")) for seed in seeds]
             )
-            x = add_texture(x, self.texture * white, self.grain["sigma"])
-        return x.clamp(-1, 1)
+            x = self.finish(x, white)
+        return x
+
+    def finish(self, x: torch.Tensor, white: torch.Tensor) -> torch.Tensor:
+        """Put the fine grain on decoded samples (N, C, *S) in [-1, 1]; `white` is N(0, 1) of the same shape."""
+        return add_texture(x, self.texture * white, self.grain["sigma"]).clamp(-1, 1)
 
     def generate(self, z: torch.Tensor, cond: Cond) -> torch.Tensor:
         """Codes (N, Z) -> the decoder's mean (N, C, *S), unbounded; differentiable."""
-        output = self.networks["decoder"](
-            z.to(self.device), cond.vec.to(self.device), cond.map.to(self.device)
-        )
-        x: torch.Tensor = output.float().cpu()
+        told = on_device(cond, self.device)
+        x: torch.Tensor = self.networks["decoder"](z.to(self.device), told.vec, told.map).float().cpu()
         return x
 
     def codes(self, y: Sequence[str], seeds: Sequence[int], psi: float = 1.0) -> torch.Tensor:
