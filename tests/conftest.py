@@ -8,11 +8,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two busy threads on shared 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import importlib
+import math
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from sibling.conditions.label import Label
 from sibling.dataset import Dataset
 from sibling.modalities.image import Image
 from sibling.snapshot import Snapshot
+from sibling.types import Batch
 
 TINY = {"width": 8, "latent": 4}
 
@@ -99,3 +104,39 @@ def dataset(raw: np.ndarray, y: list[str | None], *, test: float = 0.2, val: flo
 
     modality = Image(raw.shape[2], raw.shape[3], raw.shape[1])
     return Dataset(raw, table, modality, condition or Unconditional())
+
+
+# ---- trainings that are disturbed at a step ----
+
+TRAINING: Any = importlib.import_module("sibling.training")
+
+
+@pytest.fixture
+def change(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
+    """What to do to the batch of a step when it begins."""
+    original = TRAINING.batch_at
+    planned: dict[int, Any] = {}
+
+    def batch(data: Dataset, rows: Any, step: int, *rest: Any, **more: Any) -> Batch:
+        made: Batch = original(data, rows, step, *rest, **more)
+        return planned[step](made) if step in planned else made
+
+    monkeypatch.setattr(TRAINING, "batch_at", batch)
+    return planned
+
+
+def stop_at(change: dict[int, Any], step: int) -> None:
+    """Once, beside whatever else happens to the batch of that step."""
+    before = change.get(step, lambda batch: batch)
+
+    def stop(batch: Batch) -> Batch:
+        change[step] = before
+        os.kill(os.getpid(), signal.SIGTERM)
+        return before(batch)  # type: ignore[no-any-return]
+
+    change[step] = stop
+
+
+def poison(batch: Batch) -> Batch:
+    batch.x = batch.x * math.nan
+    return batch

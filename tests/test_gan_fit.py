@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, blobs, dataset
+from conftest import TINY, TRAINING, blobs, dataset, poison, stop_at
 
 import sibling
 from sibling import checkpoint, files
@@ -28,7 +25,6 @@ from sibling.types import Batch
 
 SMALL: dict[str, Any] = {"latent": 3, "width": 8, "critic_width": 8}
 STEPS = 24
-TRAINING: Any = importlib.import_module("sibling.training")
 
 # ---- rows of rare groups --------------------------------------------------------------------------
 
@@ -203,36 +199,6 @@ def whole(easy: Dataset, _patient: None, tmp_path_factory: pytest.TempPathFactor
 def content(run: Snapshot) -> tuple[bytes, list[Any]]:
     rows = files.read_jsonl(run.folder / "stats.jsonl")
     return (run.folder / "model.safetensors").read_bytes(), [{**row, "minutes": 0} for row in rows]
-
-
-@pytest.fixture
-def change(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Any]]:
-    """What to do to the batch of a step when it begins."""
-    original, planned = TRAINING.batch_at, {}
-
-    def batch(data: Dataset, rows: Any, step: int, *rest: Any, **more: Any) -> Batch:
-        made = original(data, rows, step, *rest, **more)
-        return planned[step](made) if step in planned else made
-
-    monkeypatch.setattr(TRAINING, "batch_at", batch)
-    return planned
-
-
-def stop_at(change: dict[int, Any], step: int) -> None:
-    """Once, beside whatever else happens to the batch of that step."""
-    before = change.get(step, lambda batch: batch)
-
-    def stop(batch: Batch) -> Batch:
-        change[step] = before
-        os.kill(os.getpid(), signal.SIGTERM)
-        return before(batch)  # type: ignore[no-any-return]
-
-    change[step] = stop
-
-
-def poison(batch: Batch) -> Batch:
-    batch.x = batch.x * math.nan
-    return batch
 
 
 @pytest.mark.parametrize("step", [0, 9, 16, STEPS - 1])

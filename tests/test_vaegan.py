@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, blobs, dataset
+from conftest import TINY, TRAINING, blobs, dataset, poison, stop_at
 
 import sibling
 from sibling import files
@@ -28,7 +25,6 @@ from sibling.types import Batch, Cond
 from sibling.watch import keep_good, roll_back
 
 N = 6
-TRAINING: Any = importlib.import_module("sibling.training")
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -282,36 +278,6 @@ def whole(easy: Dataset, _patient: None, tmp_path_factory: pytest.TempPathFactor
 def content(run: Snapshot) -> tuple[bytes, list[Any]]:
     rows = files.read_jsonl(run.folder / "stats.jsonl")
     return (run.folder / "model.safetensors").read_bytes(), [{**row, "minutes": 0} for row in rows]
-
-
-@pytest.fixture
-def change(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
-    """What to do to the batch of a step when it begins."""
-    original, planned = TRAINING.batch_at, {}
-
-    def batch(data: Dataset, rows: Any, step: int, *rest: Any, **more: Any) -> Batch:
-        made: Batch = original(data, rows, step, *rest, **more)
-        return planned[step](made) if step in planned else made
-
-    monkeypatch.setattr(TRAINING, "batch_at", batch)
-    return planned
-
-
-def poison(batch: Batch) -> Batch:
-    batch.x = batch.x * math.nan
-    return batch
-
-
-def stop_at(change: dict[int, Any], step: int) -> None:
-    """Once, beside whatever else happens to the batch of that step."""
-    before = change.get(step, lambda batch: batch)
-
-    def stop(batch: Batch) -> Batch:
-        change[step] = before
-        os.kill(os.getpid(), signal.SIGTERM)
-        return before(batch)  # type: ignore[no-any-return]
-
-    change[step] = stop
 
 
 def test_it_trains_is_watched_and_the_discriminator_comes_in_when_it_shall(whole: Snapshot) -> None:
