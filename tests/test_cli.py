@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import PIL.Image as PIL
 import pytest
+from fake_run import dump, regression, undecided, verdict, write_evaluation
 
 import sibling
 from sibling import cli as cli_module
+from sibling import commands
 from sibling.cli import main
 from sibling.snapshot import Snapshot
 
 VERBS = [*cli_module._VERBS]
+ROLES = ["rival", "rival", "rival", "rival", "candidate", "control", "reference"]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +223,102 @@ def test_evaluate_prints_floors_arms_and_the_sentence(
     shown = capsys.readouterr().out
     assert "floor" in shown
     assert "shuffled labels" in shown
+    assert f"sibling report {own_run.folder}" in shown
     assert shown.splitlines()[-1].startswith(("The synthetic", "There is no evidence", "Nobody can tell"))
+
+
+def test_evaluate_prints_what_the_files_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_evaluation(tmp_path / "made-evaluation", ["a", "b"])
+    commands._after_evaluate(SimpleNamespace(folder=folder), {})
+    lines = capsys.readouterr().out.splitlines()
+    arms = {line[:22].strip(): line[22:].split() for line in lines[1:8]}
+    assert lines[0].split("  ")[0] == "arm"
+    assert arms["real + classic"] == ["90.5", "%", "+2.1", "+0.3", "to", "+3.9", "3", "rival"]
+    assert arms["real"] == ["76.2", "%", "-", "1", "rival,", "stopped"]
+    assert arms["shuffled labels"][-1] == "control"
+    assert len({line.index(word) for line, word in zip(lines[1:8], ROLES, strict=True)}) == 1
+    heads = [line.split()[0] for before, line in itertools.pairwise(lines) if before == ""]
+    assert heads == ["fidelity", "copies", "labels", "note"]
+    assert lines[-4:] == [
+        f"scores    {folder / 'scores.json'}", f"verdict   {folder / 'verdict.json'}",
+        f"report    {folder / 'report.html'}", verdict(["a"])["sentence"],
+    ]  # fmt: skip
+    assert sibling.verify(folder) == []
+
+
+@pytest.mark.parametrize("answer", [regression(), undecided()], ids=["regression", "undecided"])
+def test_evaluate_prints_other_verdicts(
+    answer: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_evaluation(tmp_path / "made-evaluation", ["a"], answer=answer)
+    assert commands._after_evaluate(SimpleNamespace(folder=folder), {}) is None  # so the exit code is 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1] == answer["sentence"]
+    assert ("lift over it (of severity)" in shown) == bool(answer["arms"])
+    assert "nan" not in shown
+    assert "None" not in shown
+
+
+@pytest.mark.parametrize(
+    ("answer", "anyway", "said"),
+    [
+        (
+            verdict(["a", "b"]),
+            False,
+            "200 of 996 synthetic samples, the part that was tested (Tested, and so",
+        ),
+        (verdict(["a", "b"]), True, "all 996 synthetic samples, against the verdict (--write-anyway)"),
+        (regression(), False, "the tuned classic augmentation (augmentation.json), and no synthetic sample"),
+        (undecided(), False, "no synthetic sample, because the verdict does not support it"),
+    ],
+)
+def test_enlarge_says_what_was_written(
+    answer: dict[str, Any], anyway: bool, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump(tmp_path / "run" / "run.json", {})
+    folder = write_evaluation(tmp_path / "run" / "evaluation", ["a"], answer=answer)
+    commands._after_enlarge(SimpleNamespace(folder=folder), {"out": "larger", "write_anyway": anyway})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == answer["sentence"]
+    assert lines[1].startswith(f"written   {said}")
+    assert lines[2:] == ["data set  larger", f"report    {tmp_path / 'run' / 'report.html'}"]
+
+
+def test_a_folder_of_another_tool_gets_a_report_each_time(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("3", "8"):
+        (tmp_path / "made" / name).mkdir(parents=True)
+        for source in sorted((digits / name).iterdir())[:8]:
+            pixels = 255 - np.asarray(PIL.open(source))
+            PIL.fromarray(pixels).save(tmp_path / "made" / name / source.name)
+    given = [
+        "evaluate",
+        str(tmp_path / "made"),
+        "--against",
+        str(digits),
+        "--no-lift",
+        "--features",
+        "random",
+    ]
+    for _ in range(2):  # the report of the first one does not stand in the way of the second
+        assert main(given) == 0
+        assert "Nobody can tell: the lift was not asked for." in capsys.readouterr().out.splitlines()[-1]
+        assert (tmp_path / "made-evaluation" / "report.html").is_file()
+    assert main(["verify", str(tmp_path / "made-evaluation")]) == 0
+    assert main(["report", str(tmp_path / "made-evaluation")]) == 0
+    assert main(["verify", str(tmp_path / "made-evaluation")]) == 0
+
+
+def test_own_functions_and_verdicts_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, options in (
+        ("evaluate", ["--features STR", "--classifier STR", "--against PATH"]),
+        ("enlarge", ["--classifier STR", "--write-anyway"]),
+        ("write", ["--verdict PATH", "--write-anyway"]),
+    ):
+        assert main([verb, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(option in shown for option in options), shown
 
 
 # ---- as real processes ----------------------------------------------------------------------------

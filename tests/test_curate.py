@@ -20,7 +20,8 @@ from sibling.snapshot import Snapshot
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recogniser of 8 x 8 digits needs no 200 steps."""
-    monkeypatch.setattr("sibling.judge.steps_for", lambda n: 80)
+    monkeypatch.setattr("sibling.judge.steps_for", lambda n: 50)
+    monkeypatch.setattr("sibling.filters.effect.STEPS", 10)
 
 
 def as_fakes(raw: np.ndarray, y: list[str], like: Dataset) -> Dataset:
@@ -34,7 +35,7 @@ def reasons(run: Snapshot) -> dict[str, str]:
 
 
 def curated(fakes: Dataset, run: Snapshot) -> tuple[Dataset, dict[str, str]]:
-    kept = sibling.curate(fakes, against=run, refill=False)
+    kept = sibling.curate(fakes, against=run, refill=False, effects=False)
     dropped = reasons(run)
     assert set(kept.table["key"]) | set(dropped) == set(fakes.table["key"])
     assert not set(kept.table["key"]) & set(dropped)
@@ -113,7 +114,7 @@ def test_refill_reaches_the_wanted_count(own_run: Snapshot) -> None:
     assert summary["asked"] == summary["kept"] == 12
     assert summary["dropped"]["copy"] >= 1
     assert summary["rounds"] >= 2
-    assert len(summary["rules"]) == 4
+    assert len(summary["rules"]) == len(summary["filters"]) == 6
 
 
 def test_what_is_refilled_is_what_sample_would_have_drawn_next(own_run: Snapshot) -> None:

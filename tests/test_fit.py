@@ -77,7 +77,7 @@ def test_little_data_works_and_says_what_it_cannot_do(
     assert set(made.table["y"]) == ({None} if "" in counts else set(counts))
     judged = sibling.evaluate(made, against=run, seeds=1, steps=5)
     if len(counts) == 1 or sum(counts.values()) < 20:
-        assert judged.verdict.answer == "cannot tell"
+        assert not judged.verdict.decided
     assert sibling.verify(run.folder) == []
 
 

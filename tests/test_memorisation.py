@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sibling.errors import NumericalError, UsageError
-from sibling.metrics.memorisation import copies, copy_share, doubles, nearest, threshold
+from sibling.metrics.memorisation import copies, copy_share, doubles, nearest, nearest_by_features, threshold
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -261,6 +261,42 @@ def test_nearest_refuses(mnist: tuple[Tensor, Tensor, Tensor]) -> None:
         nearest(train=x, fake=x * math.inf)
     empty = nearest(train=x, fake=x[:0])
     assert len(empty.ratio) == len(empty.index) == 0
+
+
+def test_nearest_by_features_is_the_ratio_of_two_distances() -> None:
+    train, fake = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 8.0]]), torch.tensor([[1.0, 0.0], [0.0, 8.0]])
+    found = nearest_by_features(train=train[None], fake=fake, groups=torch.arange(3))
+    assert found.ratio.tolist() == pytest.approx([0.5, 0.0])
+    assert found.distance.tolist() == pytest.approx([1.0, 0.0])
+    assert found.index.tolist() == [0, 2]
+    pair = nearest_by_features(train=train[None], fake=fake, groups=torch.tensor([0, 0, 1]))
+    assert float(pair.ratio[0]) == pytest.approx(1 / math.sqrt(65))  # the second distance is to another group
+    assert nearest_by_features(train=train[None], fake=fake, groups=torch.zeros(3).long()).ratio[0].isnan()
+
+
+def test_nearest_by_features_looks_at_every_view() -> None:
+    train, other = (torch.randn(60, 6, generator=gen(s)) for s in (1, 2))
+    views = torch.stack([train, other])
+    fake = torch.cat([train[:10], other[10:20]]) + 0.02 * torch.randn(20, 6, generator=gen(3))
+    found = nearest_by_features(train=views, fake=fake, groups=torch.arange(60))
+    assert torch.equal(found.index, torch.arange(20))
+    assert (found.ratio < 0.2).all()
+    alone = nearest_by_features(train=views[:1], fake=fake, groups=torch.arange(60))
+    assert (alone.ratio[10:] > 0.2).all()  # what the views are for
+    for chunk in (1, 7):
+        parts = nearest_by_features(train=views, fake=fake, groups=torch.arange(60), chunk=chunk)
+        assert torch.allclose(parts.ratio, found.ratio)
+
+
+def test_nearest_by_features_refuses() -> None:
+    x = torch.randn(1, 5, 3, generator=gen())
+    with pytest.raises(UsageError, match="with N groups"):
+        nearest_by_features(train=x, fake=x[0], groups=torch.arange(4))
+    with pytest.raises(UsageError, match="3 features and fake has 2"):
+        nearest_by_features(train=x, fake=x[0, :, :2], groups=torch.arange(5))
+    with pytest.raises(NumericalError):
+        nearest_by_features(train=x, fake=x[0] * math.nan, groups=torch.arange(5))
+    assert len(nearest_by_features(train=x, fake=x[0, :0], groups=torch.arange(5)).ratio) == 0
 
 
 def test_threshold() -> None:

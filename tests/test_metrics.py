@@ -16,13 +16,19 @@ from sibling.errors import NumericalError, UsageError
 from sibling.metrics import METRICS
 from sibling.metrics.agreement import agreement, calibrated_limit, mislabelled
 from sibling.metrics.coverage import Coverage, Density, Precision, Recall
-from sibling.metrics.distance import FrechetDistance, KernelDistance
+from sibling.metrics.distance import FrechetDistance, FrechetInfinity, KernelDistance
 from sibling.metrics.diversity import Diversity
 from sibling.metrics.intervals import share_of, wilson
+from sibling.metrics.points import closest, shuffled
 from sibling.metrics.score import project, score
+from sibling.metrics.spectrum import SpectrumDistance
+from sibling.metrics.vendi import Vendi
 from sibling.types import Metric
 
-ALL = [KernelDistance, FrechetDistance, Precision, Recall, Density, Coverage, Diversity]
+ALL = [
+    KernelDistance, FrechetDistance, FrechetInfinity, Precision, Recall, Density, Coverage, Diversity, Vendi,
+    SpectrumDistance,
+]  # fmt: skip
 CHUNKED = [KernelDistance, Precision, Recall, Density, Coverage]
 
 
@@ -34,11 +40,9 @@ def normal(n: int, f: int = 8, seed: int = 0) -> Tensor:
     return torch.randn(n, f, generator=gen(seed))
 
 
-@pytest.mark.parametrize("name", [n for n in METRICS if n != "lift"])
+@pytest.mark.parametrize("name", METRICS)
 def test_table_entries_keep_the_protocol(name: str) -> None:
     module, _, attribute = METRICS[name].partition(":")
-    if module not in {f"sibling.metrics.{m}" for m in ("distance", "coverage", "diversity")}:
-        return  # another file's test
     metric = getattr(import_module(module), attribute)()
     assert isinstance(metric, Metric)
     assert metric.name == name
@@ -69,17 +73,20 @@ def test_refuses_what_it_cannot_measure(kind: type) -> None:
     [
         (KernelDistance, 2, 2),
         (FrechetDistance, 2, 2),
+        (FrechetInfinity, 10, 10),
         (Precision, 2, 1),
         (Recall, 1, 2),
         (Density, 2, 1),
         (Coverage, 2, 1),
         (Diversity, 2, 2),
+        (Vendi, 2, 2),
+        (SpectrumDistance, 2, 2),
     ],
 )
 def test_too_few_samples_give_nan_and_just_enough_a_number(
     kind: type, least_real: int, least_fake: int
 ) -> None:
-    metric, a, b = kind(), normal(4, seed=1), normal(4, seed=2)
+    metric, a, b = kind(), normal(12, seed=1), normal(12, seed=2)
     assert math.isnan(metric(real=a[: least_real - 1], fake=b))
     assert math.isnan(metric(real=a, fake=b[: least_fake - 1]))
     assert math.isfinite(metric(real=a[:least_real], fake=b[:least_fake]))
@@ -118,6 +125,106 @@ def test_equal_sets() -> None:
     for share in (Precision, Recall, Coverage):
         assert share()(real=a, fake=a) == 1
     assert Diversity()(real=a, fake=a) == 1
+    assert Vendi()(real=a, fake=a) == pytest.approx(1)
+    assert FrechetInfinity()(real=a, fake=a) == pytest.approx(0, abs=1e-9)
+    assert SpectrumDistance()(real=a, fake=a) == 0
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_constant_features_and_single_samples_repeated(kind: type) -> None:
+    """What cannot be said is nan, and nothing warns or fails: all equal, one column constant, one sample repeated."""
+    metric, a, flat = kind(), normal(40, seed=1), torch.full((40, 8), 3.0)
+    for real, fake in ((flat, flat), (flat, a), (a, flat)):
+        value = metric(real=real, fake=fake)
+        assert math.isnan(value) or metric.range[0] <= value <= metric.range[1]
+    half = a.clone()
+    half[:, ::2] = 3.0
+    assert math.isfinite(metric(real=half, fake=half.flip(0)))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_two_halves_of_one_set_score_at_the_floor(kind: type) -> None:
+    """Real sets in three: the second is to the first what the third is. Noise in the second's place is not."""
+    gaps, inside, outside = [], 0, 0
+    for seed in range(10):
+        real, other, third = normal(360, seed=seed).split(120)
+        arguments = {"real": real, "floor_pair": (real, third), "space": "x", "rng": gen(seed), "draws": 20}
+        s = score(kind(), fake=other, **arguments)  # type: ignore[arg-type]
+        gaps.append(s.value - s.floor)
+        inside += s.low <= s.floor <= s.high
+        s = score(kind(), fake=3 * other + 1, **arguments)  # type: ignore[arg-type]
+        outside += not s.low <= s.floor <= s.high
+    assert abs(np.mean(gaps)) < 4 * np.std(gaps) / math.sqrt(10)
+    assert inside >= 6  # the floor has a sample of its own: 83 to 95 % of 10
+    assert outside == 10
+
+
+def test_frechet_infinity_is_unbiased_where_the_distance_is_not() -> None:
+    sd = 1 / torch.arange(1, 21).sqrt()
+    trace = float(sd.square().sum())
+    for shift in (0.0, 0.3):
+        pairs = [(sd * normal(200, 20, s), sd * (normal(200, 20, 500 + s) + shift)) for s in range(24)]
+        endless = np.array([FrechetInfinity()(real=a, fake=b) for a, b in pairs]) / trace
+        plain = np.array([FrechetDistance()(real=a, fake=b) for a, b in pairs]) / trace
+        error = endless.std() / math.sqrt(len(pairs))
+        assert abs(endless.mean() - shift**2) < 3 * error  # all that is between them is the shift
+        assert plain.mean() - shift**2 > 5 * error
+
+
+def test_frechet_infinity_with_unequal_sizes() -> None:
+    found = [FrechetInfinity()(real=normal(600, 6, s), fake=normal(90, 6, 50 + s)) for s in range(20)]
+    assert abs(np.mean(found)) < 3 * np.std(found) / math.sqrt(20)
+
+
+def test_spectrum_closed_form_and_growth() -> None:
+    a = normal(300, 5, 1)
+    assert SpectrumDistance()(real=a, fake=a + 0.7) == pytest.approx(0.7, rel=1e-6)
+    one = torch.zeros(5)
+    one[2] = 1.0
+    assert SpectrumDistance()(real=a, fake=a + one) == pytest.approx(math.sqrt(1 / 5), rel=1e-6)
+
+
+def test_vendi_counts() -> None:
+    """m places at one distance, each held k times, are as many samples as m of them held once."""
+
+    def effective(shares: list[float]) -> float:
+        # between different places the kernel is exp(-2), at half of their distance as its width
+        k = math.exp(-2)
+        root = np.sqrt(shares)
+        values = np.linalg.eigvalsh(np.outer(root, root) * (k + (1 - k) * np.eye(len(root))))
+        return math.exp(-sum(v * math.log(v) for v in values if v > 1e-12))
+
+    real = torch.eye(60)
+    for shares in ([1.0], [0.5, 0.5], [0.2] * 5, [1 / 60] * 60, [0.5, 0.3, 0.2]):
+        fake = torch.cat([real[i : i + 1].repeat(round(60 * s), 1) for i, s in enumerate(shares)])
+        want = effective(shares) / effective([1 / 60] * 60)
+        assert Vendi()(real=real, fake=fake) == pytest.approx(want, rel=1e-6)
+
+
+def test_vendi_sees_lost_modes_and_repeats_and_diversity_hardly() -> None:
+    centres, kind = 2 * normal(10, 20, 7), torch.arange(400) % 10
+    real, same = (centres[kind] + normal(400, 20, s) for s in (1, 2))
+    lost = centres[kind % 5] + normal(400, 20, 3)
+    repeated = same[:40].repeat(10, 1)
+    assert Vendi()(real=real, fake=same) == pytest.approx(1, abs=0.05)
+    assert Vendi()(real=real, fake=lost) < 0.75
+    assert Vendi()(real=real, fake=repeated) < 0.65
+    assert Diversity()(real=real, fake=repeated) > 0.9
+
+
+def test_closest_and_shuffled() -> None:
+    a, b = normal(30, 4, 1).double(), normal(50, 4, 2).double()
+    distance, index = closest(a, b)
+    everything = torch.cdist(a, b)
+    assert torch.allclose(distance, everything.min(1).values)
+    assert torch.equal(index, everything.argmin(1))
+    assert torch.equal(closest(a, b, chunk=7)[1], index)
+    assert (closest(b, b)[0] == 0).all()  # exactly, though |a|^2 + |b|^2 - 2ab is not
+    order = torch.randperm(50, generator=gen(3))
+    assert torch.equal(shuffled(b), shuffled(b[order]))
+    assert not torch.equal(shuffled(b), b)
+    assert torch.equal(shuffled(b).sort(0).values, b.sort(0).values)
+    assert shuffled(b[:0]).shape == (0, 4)
 
 
 def test_frechet_closed_form() -> None:
@@ -159,7 +266,7 @@ def test_kernel_distance_by_hand() -> None:
     assert KernelDistance()(real=a, fake=b) == pytest.approx(within_a + within_b - 2 * across, rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", [KernelDistance, FrechetDistance])
+@pytest.mark.parametrize("kind", [KernelDistance, FrechetDistance, FrechetInfinity])
 def test_distance_grows_with_noise(kind: type) -> None:
     a, b, noise = normal(300, seed=1), normal(300, seed=2), normal(300, seed=3)
     values = [kind()(real=a, fake=b + s * noise) for s in (0.0, 0.5, 1.0, 2.0)]
@@ -252,7 +359,9 @@ def test_values_stay_in_range(n: int, m: int, f: int, seed: int, levels: int) ->
         metric = kind()
         value = metric(real=real, fake=fake)
         assert math.isnan(value) or metric.range[0] <= value <= metric.range[1]
-        assert not math.isnan(value) or (kind is Diversity and levels <= 2) or bool((real == real[0]).all())
+        few = kind is FrechetInfinity and min(n, m) < 10
+        varied = kind in (Diversity, Vendi) and levels <= 2
+        assert not math.isnan(value) or few or varied or bool((real == real[0]).all())
 
 
 # --- score ---------------------------------------------------------------------------------------
@@ -286,6 +395,45 @@ def test_score_carries_everything() -> None:
         "b": FrechetDistance()(real=real[30:55], fake=fake[30:55]),
     }
     assert s.meaning
+
+
+def test_classes_see_no_more_features_than_their_samples_allow() -> None:
+    real, fake = normal(90, 20, 1), normal(90, 20, 2)
+    labels = ["large"] * 60 + ["small"] * 30
+    arguments = {
+        "real": real,
+        "fake": fake,
+        "space": "x",
+        "rng": gen(),
+        "draws": 0,
+        "real_y": labels,
+        "fake_y": labels,
+    }
+    few = score(FrechetDistance(), **arguments, principal=True)  # type: ignore[arg-type]
+    assert few.per_class == {
+        "large": FrechetDistance()(real=real[:60, :3], fake=fake[:60, :3]),
+        "small": FrechetDistance()(real=real[60:, :3], fake=fake[60:, :3]),
+    }
+    every = score(FrechetDistance(), **arguments)  # type: ignore[arg-type]
+    assert few.value == every.value
+    assert few.per_class["small"] < every.per_class["small"] / 3  # most of that was error
+    kernel = [score(KernelDistance(), **arguments, principal=p).per_class for p in (False, True)]  # type: ignore[arg-type]
+    assert kernel[0] == kernel[1]  # unbiased whatever the dimension
+
+
+def test_a_metric_may_ask_for_fewer_draws() -> None:
+    class Counted(KernelDistance):
+        draws = 3
+        calls = 0
+
+        def __call__(self, *, real: Tensor, fake: Tensor) -> float:
+            self.calls += 1
+            return super().__call__(real=real, fake=fake)
+
+    for draws, calls in ((100, 4), (2, 3), (0, 1)):
+        metric = Counted()
+        score(metric, real=normal(40), fake=normal(40, seed=1), space="x", rng=gen(), draws=draws)
+        assert metric.calls == calls
 
 
 def test_score_says_nan_where_it_cannot_know() -> None:
@@ -327,7 +475,7 @@ def test_interval_narrows_with_more_samples() -> None:
     assert small / large == pytest.approx(8, rel=0.4)
 
 
-@pytest.mark.parametrize("kind", [KernelDistance, Density, Coverage, Precision])
+@pytest.mark.parametrize("kind", [KernelDistance, Density, Coverage, Precision, Vendi])
 def test_interval_covers_the_expectation(kind: type) -> None:
     """95 % intervals over 40 data sets: the share that holds the mean of the metric."""
     metric = kind()

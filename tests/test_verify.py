@@ -185,10 +185,10 @@ def test_nan_weights_are_named(own_run: Snapshot) -> None:
 
 def test_a_damaged_evaluation_is_named(own_run: Snapshot) -> None:
     with files.new_folder(own_run.folder / "evaluation", kind="evaluation") as folder:
-        files.write_json(folder / "evaluation.json", {"scores": []})
+        files.write_json(folder / "scores.json", {"scores": []})
     assert sibling.verify(own_run.folder) == []
-    flip(own_run.folder / "evaluation" / "evaluation.json")
-    assert any(s.startswith("evaluation/evaluation.json") for s in sibling.verify(own_run.folder))
+    flip(own_run.folder / "evaluation" / "scores.json")
+    assert any(s.startswith("evaluation/scores.json") for s in sibling.verify(own_run.folder))
 
 
 def test_other_data_in_a_run_are_named(own_run: Snapshot, data: Dataset) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Parameter
 
-from . import errors
+from . import errors, files
 from .models import MODELS
 from .progress import printable
 from .registry import lookup, names
@@ -65,7 +65,16 @@ def _command(
             hint = Annotated[optional, Parameter(consume_multiple=True, negative=())]
         elif "Path" in text:
             hint = Path | None if "None" in text else Path
-        elif name in ("want", "given", "to_given", "over", "label_column"):
+        elif name in (
+            "want",
+            "given",
+            "to_given",
+            "over",
+            "label_column",
+            "features",
+            "filters",
+            "classifier",
+        ):
             hint = str | None
         elif name == "arguments":
             as_json = Parameter(converter=_json_object, n_tokens=1, accepts_keys=False)
@@ -89,8 +98,14 @@ def _verb(name: str, then: Callable[[Any, dict[str, Any]], int | None]) -> Any:
 
 def _after_enlarge(evaluation: Any, arguments: dict[str, Any]) -> None:
     from .report import report as make_report
+    from .views import verdict_view, written_text
 
-    print(evaluation.verdict.sentence)
+    verdict = files.read_json(evaluation.folder / "verdict.json")
+    anyway = arguments.get("write_anyway", False)
+    written = written_text(verdict["advice"], anyway=anyway)
+    why = "" if anyway else verdict_view(verdict)["why_written"]
+    print(printable(verdict["sentence"]))
+    print(printable(f"written   {written}{' (' + why + ')' if why else ''}"))
     print(f"data set  {arguments['out']}")
     print(f"report    {make_report(evaluation.folder.parent)}")
 
@@ -103,17 +118,69 @@ def _after_read(data: Any, arguments: dict[str, Any]) -> None:
 
 
 def _after_evaluate(evaluation: Any, arguments: dict[str, Any]) -> None:
-    print(f"{'score':<18} {'value':>9}  95 % interval, floor (real against real), better is, space")
-    for score in evaluation.scores:
-        interval = f"[{score.low:.4f}, {score.high:.4f}]"
-        print(
-            f"{score.name:<18} {score.value:>9.4f}  {interval}  floor {score.floor:.4f}  {score.goal}  {score.space}"
+    """Print what the two files hold, from the files: nothing is said here that a script cannot read there."""
+    from .report import report as make_report
+
+    folder = evaluation.folder
+    verdict, measured = (files.read_json(folder / name) for name in ("verdict.json", "scores.json"))
+    parts = [_score_rows(measured["scores"], part) for part in ("fidelity", "copies", "labels")]
+    for rows in (_arm_rows(verdict), *parts):
+        for line in [*_table(rows), ""] if rows else []:
+            print(printable(line))
+    for note in measured["notes"]:
+        print(printable(f"note      {note}"))
+    print(f"scores    {folder / 'scores.json'}")
+    print(f"verdict   {folder / 'verdict.json'}")
+    in_run = folder.name == "evaluation" and (folder.parent / "run.json").is_file()
+    print(f"report    {f'sibling report {folder.parent}' if in_run else make_report(folder)}")
+    print(printable(verdict["sentence"]))
+
+
+def _arm_rows(verdict: dict[str, Any]) -> list[list[str]]:
+    """The arms with their means and the lift over each rival, under their heads; [] where there are none."""
+    from .views import arms_view
+
+    rows = [
+        [
+            arm["name"], arm["mean_text"], arm["over_text"], arm["over_interval"], str(len(arm["runs"])),
+            f"{arm['word']}, stopped" if arm["stopped"] else arm["word"],
+        ]
+        for arm in arms_view(verdict)["arms"]
+    ]  # fmt: skip
+    unit = verdict["unit"]
+    return (
+        [["arm", verdict["metric"], f"lift over it ({unit})", "95 % interval", "runs", "role"], *rows]
+        if rows
+        else []
+    )
+
+
+def _score_rows(scores: list[dict[str, Any]], part: str) -> list[list[str]]:
+    """The scores of one part, "fidelity", "copies" or "labels", under their heads; [] where there are none."""
+    from .views import DASH, number, score_parts
+
+    rows = []
+    for score in (row for space in score_parts(scores)[part].values() for row in space["scores"]):
+        ends = [number(score[key]) for key in ("low", "high")]
+        interval = DASH if DASH in ends else " to ".join(ends)
+        better = {"min": "lower", "max": "higher"}[score["goal"]]
+        rows.append(
+            [score["name"], number(score["value"]), interval, number(score["floor"]), better, score["space"]]
         )
-    for name, arm in evaluation.verdict.arms.items():
-        print(f"{name:<18} {arm['mean']:>9.1%}  worst class {arm['worst_class']:.1%}")
-    for note in evaluation.notes:
-        print(note)
-    print(evaluation.verdict.sentence)
+    return [[part, "value", "95 % interval", "floor", "better is", "space"], *rows] if rows else []
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines with columns below each other; the first and the last to the left, the others to the right."""
+    from .views import DASH, MINUS
+
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i in (0, len(row) - 1) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip().replace(MINUS, "-").replace(DASH, "-")
 
 
 def _after_verify(wrong: list[str], arguments: dict[str, Any]) -> int:

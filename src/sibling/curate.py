@@ -1,26 +1,26 @@
-"""4 · Dataset -> Dataset + reasons: copies, doubles, mislabelled and unreal samples go, others are drawn."""
+"""4 · Dataset -> Dataset + reasons: what a filter finds goes (copies, wrong labels, ...), others are drawn."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from . import files
 from .dataset import Dataset, kinds_of, synthetic
+from .filters import Finding, builders_of, filters_of
+from .filters.basis import Real, Seen
+from .filters.effect import Effect
 from .formats.columns import cells_of
 from .given import MAP
-from .judge import NearestReal, Numbers, fetcher, judged_rows, most_rows, recogniser_of, synthetic_of
-from .metrics.agreement import calibrated_limit, mislabelled
-from .metrics.features import RandomFeatures
-from .metrics.memorisation import copies, doubles, threshold
-from .metrics.recogniser import Recogniser
+from .judge import synthetic_of
 from .read import read
 from .sample import draw, draw_given
 from .snapshot import Snapshot
@@ -31,7 +31,6 @@ __all__ = ["curate"]
 log = logging.getLogger("sibling")
 
 MOST_ROUNDS = 3
-UNREAL = 2.0  # times the largest distance of a held-out real sample to its nearest training sample
 
 
 def curate(
@@ -40,11 +39,13 @@ def curate(
     against: str | Path | Snapshot,
     refill: bool = True,
     rounds: int = MOST_ROUNDS,
+    filters: str | Sequence[str] | None = None,
+    effects: bool = True,
     seed: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> Dataset:
-    """Drop synthetic samples that are copies, doubles, mislabelled or unreal; each with its reason.
+    """Drop synthetic samples that are copies, doubles, mislabelled, unreal or off-manifold; each with its reason.
 
     Args:
         fake: synthetic samples: a Dataset, or a folder that `sample` wrote.
@@ -52,13 +53,17 @@ def curate(
             are enough of them.
         refill: draw new samples in place of the dropped ones.
         rounds: at most so many times; the count may stay below what was asked for, which is said.
-        seed: of the recogniser; samples are drawn anew with their own seed, at later indices.
+        filters: which of copy, unreal, mislabelled, off-manifold, discriminator (only where the run keeps one)
+            and double to use, "copy,double"; None = all of them.
+        effects: measure what each filter does to diversity and utility (a short training a filter).
+        seed: of the recognisers; samples are drawn anew with their own seed, at later indices.
         out: a folder to write the kept ones to; None = for a folder its name with "-curated", for a
             Dataset nothing.
         overwrite: replace a finished folder at `out`.
 
     The reasons go to curation.json and curation.jsonl in the run folder. Raises BadInput, UsageError.
     """
+    builders = builders_of(filters)  # raises before anything is read
     snapshot = against if isinstance(against, Snapshot) else Snapshot(against)
     if not isinstance(fake, Dataset):
         place = Path(fake)
@@ -67,7 +72,7 @@ def curate(
         files.refuse_used(Path(out), overwrite=overwrite)
         fake = read(place, like=snapshot.data)
     fake = synthetic_of(fake, snapshot) if len(fake) else fake
-    judge = _Judge(snapshot, seed)
+    judge = _Judge(snapshot, seed, builders, effects)
     wanted = Counter(_wishes(fake))
     kept, dropped, round_number = fake.subset([]), [], 0
     candidates = fake
@@ -97,7 +102,11 @@ def _record(
     rounds: int,
     judge: _Judge,
 ) -> None:
-    """Write curation.json and curation.jsonl in the run folder, and say the outcome."""
+    """Write curation.json and curation.jsonl in the run folder, and say the outcome.
+
+    "dropped" counts all rounds, a sample once, by its first reason; "filters" tells what each filter by itself
+    finds among the samples that were there at first.
+    """
     have = Counter(_wishes(kept))
     reasons = Counter(row["reason"] for row in dropped)
     short = [f"{wish.name} {have[wish]} of {n}" for wish, n in wanted.items() if have[wish] < n]
@@ -109,6 +118,7 @@ def _record(
         "rounds": rounds,
         "dropped": dict(reasons),
         "rules": judge.rules,
+        "filters": judge.effects,
     }
     files.write_json(snapshot.folder / "curation.json", summary)
     lines = "".join(files.to_line(row) + "\n" for row in dropped)
@@ -182,111 +192,53 @@ def _joined(kept: Dataset, more: Dataset, like: Dataset) -> Dataset:
 
 
 class _Judge:
-    """All limits, set once by what held-out real samples give, and the look at a set of fakes."""
+    """The filters, their limits set once by held-out real samples, and the look at a set of fakes."""
 
-    def __init__(self, snapshot: Snapshot, seed: int) -> None:
-        self.data = snapshot.data
-        self.numbers = Numbers.of(self.data)
+    def __init__(self, snapshot: Snapshot, seed: int, builders: Sequence[Any], effects: bool) -> None:
+        self.real = Real(snapshot, seed)
+        self.filters = filters_of(builders, self.real)
+        self.rules = [f"{one.name}: {one.rule}" for one in self.filters]
         self.copies_at_first: dict[str, int] = {}
-        self.rules: list[str] = []
-        self.recogniser: Recogniser | None = None
-        self.limit = 0.0
-        train, val = self.data.rows("train", "real"), self.data.rows("val", "real")
-        if len(self.numbers.names) > 1 and len(val) >= 10:
-            self.recogniser = recogniser_of(self.data, train, seed, "curate")
-            probabilities = self.recogniser.probabilities(fetcher(self.data, val), len(val))
-            self.limit = calibrated_limit(probabilities, torch.from_numpy(self.numbers(self.data, val)))
-            self.rules.append(
-                f"mislabelled: a recogniser of the real train part gives the claimed class less than {self.limit:.3f} and "
-                f"another class more; {len(val)} held-out real samples set the limit"
-            )
-        else:
-            self.rules.append("mislabelled: not looked at (it needs two classes and ten held-out samples)")
-        self.real = self.data.x(most_rows(train, 1_000, "curate", "doubles"))
-        self.nearest = NearestReal(self.data, RandomFeatures(self.data.shape))
-        held = self.nearest.held_out("val")
-        self.copy_limit = threshold(held.ratio)
-        self.far = UNREAL * float(held.distance.max()) if len(held.distance) >= 20 else float("inf")
-        where = (
-            f"from {len(val)} held-out real samples"
-            if len(val) >= 50
-            else "the default, for want of held-out samples"
-        )
-        self.rules += [
-            "copy: one training sample explains it so much better than any other that the ratio of distances is below "
-            f"{self.copy_limit:.2f} ({where}).{self.nearest.note}",
-            f"unreal: further from every training sample than {UNREAL:g} times the furthest held-out real one"
-            if self.far < float("inf")
-            else "unreal: not looked at (it needs twenty held-out samples)",
-            "double: nearly equal to an earlier synthetic sample that stays",
-        ]
+        self.effects: list[dict[str, Any]] = []
+        self.measured = not effects
 
     def look(self, fakes: Dataset, kept: Dataset) -> tuple[list[int], list[dict[str, Any]]]:
         """(rows to keep, a row of reasons for each of the others). Scores are noted in each sample's info."""
-        rows = np.arange(len(fakes))
-        near, train, limit, far = self.nearest(fakes, rows), self.nearest.train, self.copy_limit, self.far
+        seen = Seen(fakes, kept, self.real)
         reasons: dict[int, tuple[str, str]] = {}
-        for i in torch.nonzero(copies(near.ratio, limit))[:, 0].tolist():
-            reasons[i] = (
-                "copy",
-                f"{near.ratio[i]:.2f} times as near to one training sample as to the next (limit {limit:.2f})",
-            )
-        if not self.copies_at_first:
-            self.copies_at_first = {"looked_at": len(rows), "copies": len(reasons)}
-        for i in torch.nonzero(near.distance > far)[:, 0].tolist():
-            reasons.setdefault(
-                i,
-                ("unreal", f"{near.distance[i]:.3f} away from the nearest training sample (limit {far:.3f})"),
-            )
-        self._labels(fakes, reasons)
-        # Only against those that stay: a sample must not go because of one that goes itself.
-        staying = np.array([i for i in rows.tolist() if i not in reasons], np.int64)
-        if len(staying):
-            x = fakes.x(staying)
-            before = torch.cat([kept.x(np.arange(len(kept))), x]) if len(kept) else x
-            for i in torch.nonzero(doubles(before, real=self.real))[:, 0].tolist():
-                if i >= len(kept):
-                    reasons[int(staying[i - len(kept)])] = (
-                        "double",
-                        "nearly equal to an earlier synthetic sample",
-                    )
-        out, classes = [], fakes.classes(rows)
-        for i in rows.tolist():
-            info = fakes.table["info"][i]
-            nearest_key = self.data.table["key"][train[int(near.index[i])]]
-            ratio = float(near.ratio[i])
-            info["nearest_real"] = nearest_key
-            info.setdefault("scores", {})["copy_ratio"] = round(ratio, 4)
+        found: list[Finding] = []
+        for one in self.filters:
+            found.append(one.look(seen))
+            for i in np.flatnonzero(found[-1].wrong).tolist():
+                reasons.setdefault(i, (one.name, found[-1].why.get(i, one.rule)))
+            seen.staying &= ~found[-1].wrong
+            if one.name == "copy" and not self.copies_at_first:
+                self.copies_at_first = {"looked_at": len(fakes), "copies": int(found[-1].wrong.sum())}
+        if not self.measured:
+            self.measured = True
+            effect = Effect(self.real, seen)
+            self.effects = [effect(one, what.wrong) for one, what in zip(self.filters, found, strict=True)]
+        for what in found:
+            for name, numbers in what.scores.items():
+                _note(fakes, name, numbers)
+        return [i for i in seen.rows.tolist() if i not in reasons], self._told(seen, reasons)
+
+    def _told(self, seen: Seen, reasons: dict[int, tuple[str, str]]) -> list[dict[str, Any]]:
+        """A row for each sample that goes; the nearest training sample is noted with every one."""
+        near, train, out = seen.near, self.real.nearest.train, []
+        classes, keys = seen.fakes.classes(seen.rows), seen.fakes.table["key"]
+        for i in seen.rows.tolist():
+            nearest_key = self.real.data.table["key"][train[int(near.index[i])]]
+            seen.fakes.table["info"][i]["nearest_real"] = nearest_key
             if i in reasons:
                 reason, detail = reasons[i]
-                out.append(
-                    {
-                        "key": fakes.table["key"][i],
-                        "y": classes[i],
-                        "reason": reason,
-                        "detail": detail,
-                        "nearest_real": nearest_key,
-                        "ratio": ratio,
-                    }
-                )
-        return [i for i in rows.tolist() if i not in reasons], out
+                row = {"key": keys[i], "y": classes[i], "reason": reason, "detail": detail}
+                out.append({**row, "nearest_real": nearest_key, "ratio": float(near.ratio[i])})
+        return out
 
-    def _labels(self, fakes: Dataset, reasons: dict[int, tuple[str, str]]) -> None:
-        rows = judged_rows(fakes)
-        if self.recogniser is None or len(rows) == 0:
-            return
-        claimed = torch.from_numpy(self.numbers(fakes, rows))
-        probabilities = self.recogniser.probabilities(fetcher(fakes, rows), len(rows))
-        own = probabilities.gather(1, claimed[:, None])[:, 0]
-        wrong = mislabelled(probabilities, claimed, self.limit)
-        for at, i in enumerate(rows.tolist()):
-            fakes.table["info"][i].setdefault("scores", {})["label_agreement"] = round(float(own[at]), 4)
-            if wrong[at]:
-                seen = self.numbers.names[int(probabilities[at].argmax())]
-                reasons.setdefault(
-                    i,
-                    (
-                        "mislabelled",
-                        f"looks like {seen!r} (claimed class {float(own[at]):.3f}, limit {self.limit:.3f})",
-                    ),
-                )
+
+def _note(fakes: Dataset, name: str, numbers: np.ndarray) -> None:
+    """Note a score (N,) with the samples; nan and infinite ones are none."""
+    for info, number in zip(fakes.table["info"], numbers.tolist(), strict=True):
+        if math.isfinite(number):
+            info.setdefault("scores", {})[name] = round(number, 4)

@@ -171,23 +171,33 @@ def _svg(draw: Callable[[Figure], None], name: str, width: float, height: float)
 
 
 def arms_chart(
-    arms: Sequence[dict[str, Any]], lift: tuple[float, float, float, float | None] | None
+    arms: Sequence[dict[str, Any]],
+    lift: tuple[float, float, float, float | None] | None,
+    *,
+    axis: str,
+    lift_axis: str,
 ) -> Markup:
-    """Accuracy of each arm, a dot a seed and a stroke at the mean; below it the lift with its interval.
+    """The arms: a dot a run, a stroke at the mean, and beside each rival the lift over it; below that the lift.
 
-    arms  {"name", "mean", "runs", "fake"} with accuracies in [0, 1]; `fake` colours the arm
-    lift  (value, low, high, power or None) in points; None leaves the lower part out
+    arms       {"name", "word", "colour", "mean", "runs", "stopped", "lift"}; `lift` is (value, low, high, text) or None
+    lift       (value, low, high, unseen or None) of the verdict, `unseen` what was too small to be seen; None = no such part
+    axis       what the means are; lift_axis: what the lifts are
     """
     tall = 34.0 * len(arms) + 42
+    forest = any(arm["lift"] for arm in arms)
 
     def draw(figure: Figure) -> None:
-        parts = 2 if lift else 1
-        grid = figure.add_gridspec(parts, 1, height_ratios=[tall, 72][:parts])
-        _draw_arms(figure.add_subplot(grid[0]), arms)
+        rows, columns = (2 if lift else 1), (2 if forest else 1)
+        grid = figure.add_gridspec(
+            rows, columns, height_ratios=[tall, 76][:rows], width_ratios=[5, 3][:columns], wspace=0.08
+        )
+        _draw_arms(figure.add_subplot(grid[0, 0]), arms, axis)
+        if forest:
+            _draw_forest(figure.add_subplot(grid[0, 1]), arms)
         if lift:
-            _draw_lift(figure.add_subplot(grid[1]), *lift)
+            _draw_lift(figure.add_subplot(grid[1, :]), *lift, lift_axis)
 
-    return _svg(draw, "arms", 460, tall + (100 if lift else 0))
+    return _svg(draw, "arms", 560, tall + (108 if lift else 0))
 
 
 def _bare(axes: Axes) -> None:
@@ -195,35 +205,71 @@ def _bare(axes: Axes) -> None:
     axes.tick_params(axis="y", length=0, labelleft=False)
 
 
-def _draw_arms(axes: Axes, arms: Sequence[dict[str, Any]]) -> None:
-    for i, arm in enumerate(arms):
-        colour = FAKE if arm["fake"] else REAL
-        runs = [100 * value for value in arm["runs"]]
+def _rows_of(axes: Axes, n: int) -> None:
+    """One line an arm, from the top; the same in both panels, so that the eye finds the row."""
+    for i in range(n):
         axes.axhline(-i, color=LINE, linewidth=0.8, zorder=0)
-        axes.scatter(runs, [-i] * len(runs), s=34, color=colour, alpha=0.55, linewidth=0, zorder=2)
-        axes.plot([100 * arm["mean"]] * 2, [-i - 0.24, -i + 0.2], color=colour, linewidth=2.6, zorder=3)
-        axes.annotate(
-            visible(arm["name"], 60),
-            (0, -i + 0.28),
-            xycoords=("axes fraction", "data"),
-            va="bottom",
-        )
-    axes.set_ylim(-len(arms) + 0.55, 0.85)
-    axes.margins(x=0.06)
-    axes.set_xlabel("accuracy on the real test part, %: dots are seeds, strokes are means")
+    axes.set_ylim(-n + 0.55, 0.85)
+    axes.locator_params(axis="x", nbins=5)
     _bare(axes)
 
 
-def _draw_lift(axes: Axes, value: float, low: float, high: float, power: float | None) -> None:
-    if power is not None:
-        axes.axvspan(-power, power, color=LINE, alpha=0.45, linewidth=0)
+def _above(axes: Axes, row: int, text: str, place: float, side: str, colour: str) -> None:
+    """Text over the line of an arm, at a share of the width."""
+    axes.annotate(
+        text, (place, -row + 0.28), xycoords=("axes fraction", "data"), ha=side, va="bottom", color=colour
+    )
+
+
+def _draw_arms(axes: Axes, arms: Sequence[dict[str, Any]], axis: str) -> None:
+    for i, arm in enumerate(arms):
+        colour = _COLOURS[arm["colour"]]
+        face = "none" if arm["stopped"] else colour
+        runs = arm["runs"]
+        axes.scatter(
+            runs, [-i] * len(runs), s=34, facecolor=face, edgecolor=colour, alpha=0.6, linewidth=0.9, zorder=2
+        )
+        axes.plot([arm["mean"]] * 2, [-i - 0.24, -i + 0.2], color=colour, linewidth=2.6, zorder=3)
+        word = f"{arm['word']}, stopped" if arm["stopped"] else arm["word"]
+        _above(axes, i, visible(arm["name"], 30), 0, "left", INK)
+        _above(axes, i, word, 1, "right", colour)
+    axes.margins(x=0.06)
+    axes.set_xlabel(axis)
+    _rows_of(axes, len(arms))
+
+
+def _draw_forest(axes: Axes, arms: Sequence[dict[str, Any]]) -> None:
+    ends = [0.0]
+    for i, arm in enumerate(arms):
+        if arm["lift"] is None:
+            continue
+        value, low, high, text = arm["lift"]
+        axes.plot([low, high], [-i, -i], color=INK, linewidth=1.8, solid_capstyle="butt", zorder=2)
+        axes.scatter([value], [-i], s=30, color=INK, zorder=3)
+        # Away from the line at zero, which would cross the figures of a small lift.
+        axes.annotate(text, (value, -i + 0.28), ha="right" if value < 0 else "left", va="bottom")
+        ends += [low, high]
+    axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
+    room = 0.12 * (max(ends) - min(ends)) or 1.0
+    axes.set_xlim(min(ends) - room, max(ends) + room)
+    axes.set_xlabel("lift over it")
+    _rows_of(axes, len(arms))
+
+
+def _draw_lift(axes: Axes, value: float, low: float, high: float, unseen: float | None, axis: str) -> None:
+    if unseen is not None:
+        axes.axvspan(-unseen, unseen, color=LINE, alpha=0.45, linewidth=0)
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.plot([low, high], [0, 0], color=INK, linewidth=2.2, solid_capstyle="butt")
     axes.scatter([value], [0], s=52, color=INK, zorder=3)
-    far = 1.15 * max(abs(low), abs(high), power or 0, 1.0)
+    far = 1.15 * max(abs(low), abs(high), unseen or 0) or 1.0
     axes.set_xlim(-far, far)
     axes.set_ylim(-0.8, 1.15)
-    axes.set_xlabel("lift in points with its 95 % interval; right of 0: synthetic helps")
+    for text, side in (("without is better", "left"), ("with synthetic is better", "right")):
+        axes.annotate(
+            text, (0 if side == "left" else 1, 0.97), xycoords="axes fraction", ha=side, va="top", color=FAINT
+        )
+    axes.set_xlabel(axis)
     _bare(axes)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import files
 from .curate import curate
-from .evaluate import evaluate
+from .evaluate import check_effort, evaluate
 from .fit import fit
 from .read import describe, read
 from .sample import check_want, sample
@@ -30,6 +30,10 @@ def enlarge(
     condition: str | None = None,
     on_bad: str = "auto",
     link: str = "copy",
+    quick: bool = False,
+    thorough: bool = False,
+    classifier: str | None = None,
+    write_anyway: bool = False,
     run: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -40,7 +44,7 @@ def enlarge(
         place: the data: class folders, files plus metadata, IDX, .npz.
         out: the larger data set to write: real and synthetic samples, each with its origin.
         model: "vae", "gan", or "bootstrap", the baseline.
-        minutes: training time of the model; None = derived from the amount of data, at most 10.
+        minutes: training time of the model; None = derived, at most 10.
         want: how many synthetic samples: 500 (a class), "x5", "balance", {"cat": 500}; None = "x5", at most 10,000.
         seed: of everything.
         size: the longer edge of the working size in pixels; None = the data's own, at most 64.
@@ -48,6 +52,10 @@ def enlarge(
         condition: "label", "labels", "value", "map", "joint" or "none"; None = found by looking.
         on_bad: what to do about broken samples: "auto", "skip" or "stop".
         link: how real files are brought: "copy", "hard" or "sym".
+        quick: a first look at the verdict, with fewer seeds and less tuning.
+        thorough: a verdict with more seeds, more tuning and further splits.
+        classifier: a recogniser of your own for the verdict, as "module:build"; None = ours.
+        write_anyway: write all synthetic samples; without it, those that the verdict supports: all, some, or none.
         run: the run folder with model, scores and report; None = `out` with "-run".
         resume: go on with a training that was stopped at `run`.
         overwrite: replace what an earlier run left at `out` and `run`.
@@ -57,11 +65,17 @@ def enlarge(
     files.refuse_overlap(out, Path(place), run)
     files.refuse_used(out, overwrite=overwrite)
     check_want(want)
+    check_effort(quick, thorough)
     data = read(place, size=size, label_column=label_column, condition=condition, on_bad=on_bad, seed=seed)
     logging.getLogger("sibling").info("%s", "\n".join(describe(data)))
     snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, resume=resume, overwrite=overwrite)
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)
-    judged = evaluate(kept, against=snapshot, seed=seed)
-    write(data, kept, out=out, against=snapshot, link=link, overwrite=overwrite)
+    judged = evaluate(
+        kept, against=snapshot, quick=quick, thorough=thorough, classifier=classifier, seed=seed
+    )
+    write(
+        data, kept, out=out, against=snapshot, verdict=judged, write_anyway=write_anyway, link=link,
+        overwrite=overwrite,
+    )  # fmt: skip
     return judged

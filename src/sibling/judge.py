@@ -1,8 +1,9 @@
-"""What `curate` and `evaluate` both need: a recogniser of the real train part, and the nearest real sample."""
+"""What `curate` and `evaluate` both need: recognisers of the real train part, and the nearest real sample."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +16,24 @@ from .errors import BadInput, UsageError
 from .metrics.features import RandomFeatures, in_batches
 from .metrics.memorisation import Nearest, nearest
 from .metrics.recogniser import Pool, Recogniser, train_recogniser
-from .metrics.regressor import error_score, train_regressor
+from .metrics.regressor import Regressor, error_score, train_regressor
 from .registry import suggest
 from .snapshot import Snapshot
 from .types import Score
 
 __all__ = [
+    "CrossFitted",
     "NearestReal",
     "Numbers",
     "batch_for",
+    "cross_recognisers",
+    "cross_regressors",
     "fetcher",
+    "folds_within",
     "judged_rows",
     "label_errors",
     "most_rows",
+    "numbers_in",
     "random_features",
     "recogniser_of",
     "steps_for",
@@ -39,6 +45,7 @@ MOST_HELD = 1_000  # held-out real samples that set a limit or a floor
 CLASSIC_STRENGTH = 0.5
 LEAST_HELD = 10  # held-out real samples that tell whether a regressor has learned anything
 USELESS = 0.9  # of the error of always saying the median: a regressor above this judges nothing
+FOLDS = 3  # of cross-fitting, up to MOST_TRAIN training samples; above that one split says enough
 
 
 @dataclass
@@ -103,6 +110,97 @@ def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Reco
     )
 
 
+class CrossFitted:
+    """Recognisers, or regressors, of the real train part, each of which has left out one fold of it.
+
+    data    the real samples
+    folds   (learned from, left out) a judge: row numbers of `data`
+    judges  one a fold
+
+    What a judge says of samples that it has learned from is too good to set a limit; what each says of its own
+    fold is not, and there are many more of those than in a small val part.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        folds: Sequence[tuple[np.ndarray, np.ndarray]],
+        judges: Sequence[Recogniser | Regressor],
+    ) -> None:
+        self.data = data
+        self.folds = folds
+        self.judges = judges
+
+    @property
+    def networks(self) -> list[Recogniser]:
+        """The networks, one a fold."""
+        return [judge.network if isinstance(judge, Regressor) else judge for judge in self.judges]
+
+    def __call__(self, source: Dataset, rows: np.ndarray) -> np.ndarray:
+        """(n, G) the mean over the judges of what they say: probabilities of classes, or numbers."""
+        said: np.ndarray = np.mean([_said(judge, source, rows) for judge in self.judges], 0)
+        return said
+
+    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """(what is said (n, G), rows (n,) of `data`): each fold by the judge that left it out, val by all."""
+        val = most_rows(self.data.rows("val", "real"), MOST_HELD, "cross-fitted", "val")
+        pairs = zip(self.judges, self.folds, strict=True)
+        said = [_said(judge, self.data, left) for judge, (_, left) in pairs]
+        if len(val):
+            said.append(self(self.data, val))
+        return np.concatenate(said), np.concatenate([*(left for _, left in self.folds), val])
+
+
+def _said(judge: Recogniser | Regressor, source: Dataset, rows: np.ndarray) -> np.ndarray:
+    if isinstance(judge, Regressor):
+        return judge.numbers(fetcher(source, rows), len(rows))
+    probabilities: np.ndarray = judge.probabilities(fetcher(source, rows), len(rows)).double().numpy()
+    return probabilities
+
+
+def folds_within(data: Dataset, rows: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(learned from, left out) three times, so that each of these rows is left out once; one pair above 20,000.
+
+    Duplicates stay together, and each class is dealt out evenly. Fewer pairs where there are too few rows.
+    """
+    classes = data.classes(rows)
+    groups = [data.table["group"][i] for i in rows]
+    fold_of: dict[Any, int] = {}
+    turn: Counter[str] = Counter({name: start for start, name in enumerate(dict.fromkeys(classes))})
+    for i in numpy_generator(seed, "folds").permutation(len(rows)).tolist():
+        # A sample of no group (-1) is a group of its own.
+        own = groups[i] if groups[i] >= 0 else ("row", i)
+        if own not in fold_of:
+            fold_of[own] = turn[classes[i]] % FOLDS
+            turn[classes[i]] += 1
+    fold = np.array([fold_of[g if g >= 0 else ("row", i)] for i, g in enumerate(groups)], np.int64)
+    count = FOLDS if len(rows) <= MOST_TRAIN else 1
+    pairs = [(rows[fold != k], most_rows(rows[fold == k], MOST_TRAIN, seed, "left")) for k in range(count)]
+    return [(seen, left) for seen, left in pairs if len(seen) and len(left)]
+
+
+def cross_recognisers(
+    data: Dataset, folds: Sequence[tuple[np.ndarray, np.ndarray]], seed: int
+) -> CrossFitted:
+    """A recogniser of the classes for each fold."""
+    judges = [recogniser_of(data, seen, seed, f"curate {k}") for k, (seen, _) in enumerate(folds)]
+    return CrossFitted(data, folds, judges)
+
+
+def cross_regressors(
+    data: Dataset, folds: Sequence[tuple[np.ndarray, np.ndarray]], columns: list[str], seed: int
+) -> CrossFitted:
+    """A regressor of these columns of y for each fold."""
+    judges = [
+        train_regressor(
+            fetcher(data, seen), numbers_in(data, seen, columns), shape=data.shape, steps=steps_for(len(seen)),
+            batch=batch_for(len(seen)), seed=seed_of(seed, "curate regressor", k),
+        )
+        for k, (seen, _) in enumerate(folds)
+    ]  # fmt: skip
+    return CrossFitted(data, folds, judges)
+
+
 def label_errors(data: Dataset, fake: Dataset, rows: np.ndarray, seed: int, notes: list[str]) -> list[Score]:
     """For each number in y: how far off a regressor of the real train part finds these synthetic samples.
 
@@ -121,16 +219,18 @@ def label_errors(data: Dataset, fake: Dataset, rows: np.ndarray, seed: int, note
         )
         return []
     judge = train_regressor(
-        fetcher(data, train), _numbers(data, train, columns), shape=data.shape, steps=steps_for(len(train)),
+        fetcher(data, train), numbers_in(data, train, columns), shape=data.shape, steps=steps_for(len(train)),
         batch=batch_for(len(train)), seed=seed_of(seed, "regressor"),
     )  # fmt: skip
     held = val if len(val) >= LEAST_HELD else test
-    middle = np.median(_numbers(data, train, columns), 0)
+    middle = np.median(numbers_in(data, train, columns), 0)
     errors = {
-        what: np.abs(judge.numbers(fetcher(source, chosen), len(chosen)) - _numbers(source, chosen, columns))
+        what: np.abs(
+            judge.numbers(fetcher(source, chosen), len(chosen)) - numbers_in(source, chosen, columns)
+        )
         for what, source, chosen in (("held", data, held), ("real", data, test), ("fake", fake, rows))
     }
-    guess = np.abs(_numbers(data, held, columns) - middle).mean(0)
+    guess = np.abs(numbers_in(data, held, columns) - middle).mean(0)
     scores = []
     for i, column in enumerate(columns):
         if errors["held"][:, i].mean() >= USELESS * guess[i]:
@@ -144,7 +244,7 @@ def label_errors(data: Dataset, fake: Dataset, rows: np.ndarray, seed: int, note
     return scores
 
 
-def _numbers(data: Dataset, rows: np.ndarray, columns: list[str]) -> np.ndarray:
+def numbers_in(data: Dataset, rows: np.ndarray, columns: list[str]) -> np.ndarray:
     """(n, D) the numbers of these rows."""
     return np.array([[y[column] for column in columns] for y in data.y(rows)], np.float64)
 

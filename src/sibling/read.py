@@ -176,6 +176,7 @@ def _freeze(data: Dataset, val: float, test: float, seed: int, like: Dataset | N
         rng = numpy_generator(seed, "split")
         given = [table["split"][i] for i in real]
         groups = [table["group"][i] for i in real]
+        found["own_split"] = any(given)
         parts, notes = assign([classes[i] for i in real], groups, given, val=val, test=test, rng=rng)
         for i, part in zip(real, parts, strict=True):
             table["split"][i] = part

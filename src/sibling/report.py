@@ -1,6 +1,6 @@
-"""Run folder -> one HTML file that works offline and is read by a person.
+"""Run folder, or an evaluation alone -> one HTML file that works offline and is read by a person.
 
-A reader of the run folder: no stage imports it, and it imports no stage and no torch. Each section
+A reader of the folder: no stage imports it, and it imports no stage and no torch. Each section
 is built on its own from what lies in the folder; one that is absent or damaged becomes a sentence.
 
 Names of classes and files are hostile until escaped: Jinja2 escapes every value, `visible` makes
@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, Undefined
@@ -24,14 +23,25 @@ from markupsafe import Markup
 
 from .drawings import arms_chart, curve_chart, fitting, png, sheet, shrunk, uri, visible
 from .errors import BadInput, UsageError
-from .files import read_json, read_jsonl, write_bytes
+from .files import MANIFEST, hash_bytes, read_json, read_jsonl, write_bytes, write_json
 from .game import finite, game_view, log_rows
+from .views import (
+    DASH,
+    View,
+    amount,
+    arms_view,
+    count,
+    lift_text,
+    number,
+    percent,
+    points,
+    score_parts,
+    unit_of,
+    unseen,
+    verdict_view,
+)
 
 __all__ = ["report"]
-
-View: TypeAlias = dict[str, Any]
-
-DASH, MINUS = "\u2013", "\u2212"  # what stands for no number, and before a negative one
 
 CLASSES = 24  # shown with pictures
 COLUMNS, ROWS = 8, 2  # of a sheet of pictures
@@ -45,57 +55,76 @@ SHEET_BYTES, PAIR_BYTES, PREVIEW_BYTES = 2_200_000, 450_000, 450_000
 
 
 def report(run: Path | str, *, out: Path | None = None) -> Path:
-    """Write what a run folder holds as one self-contained HTML page.
+    """Write what a run folder, or the folder of an evaluation, holds as one self-contained HTML page.
 
-    run  a run folder, finished or not: everything but `run.json` may be absent
-    out  the file to write; None = `report.html` in the run folder
-    Returns the file. The same folder gives the same bytes. Raises BadInput where `run` is not a run
-    folder, UsageError where `out` is a folder.
+    run  a run folder, finished or not: everything but `run.json` may be absent; or a folder that `evaluate` wrote
+         beside samples of another tool
+    out  the file to write; None = `report.html` in the folder
+    Returns the file. The same folder gives the same bytes. Raises BadInput where `run` is neither, UsageError where
+    `out` is a folder.
     """
     run = Path(run)
-    if not (run / "run.json").is_file():
+    alone = not (run / "run.json").is_file()
+    if alone and not any((run / name).is_file() for name in ("verdict.json", "scores.json")):
         raise BadInput(
-            f"{run} is not a run folder: it has no run.json. Name the folder that `sibling fit` or "
-            "`sibling enlarge` wrote."
+            f"{run} is not a run folder: it has no run.json, and no verdict.json either. Name the folder that "
+            "`sibling fit` or `sibling enlarge` wrote, or the one that `sibling evaluate` wrote."
         )
-    facts = read_json(run / "run.json")
+    facts = {} if alone else read_json(run / "run.json")
     if not isinstance(facts, dict):
         raise BadInput(f"{run / 'run.json'} does not hold a run: it is damaged.")
     target = run / "report.html" if out is None else Path(out)
     if target.is_dir():
         raise UsageError(f"{target} is a folder; the report is one file. Try {target / 'report.html'}.")
     try:
-        page = _environment().get_template("report.html.j2").render(_views(run, facts))
+        page = _environment().get_template("report.html.j2").render(_views(run, facts, alone)).encode()
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise BadInput(
             f"{run} holds values of a form that no run has ({type(error).__name__}: {error}): it is damaged."
         ) from error
-    write_bytes(target, page.encode())
+    write_bytes(target, page)
+    if alone and out is None:
+        _list(target, page)
     return target
 
 
-def _views(run: Path, facts: View) -> View:
+def _list(target: Path, page: bytes) -> None:
+    """Name the report in the manifest of its evaluation: `verify` then checks it, and `evaluate` may replace it.
+
+    The other entries stay as they are: what was changed since must not become right by this.
+    """
+    manifest = _part(lambda: read_json(target.parent / MANIFEST))
+    entry = {"bytes": len(page), "sha256": hash_bytes(page)}
+    if manifest.get("kind") == "evaluation" and isinstance(manifest.get("files"), dict):
+        write_json(target.parent / MANIFEST, {**manifest, "files": {**manifest["files"], target.name: entry}})
+
+
+def _views(run: Path, facts: View, alone: bool) -> View:
     """Everything that the template shows, one entry a section."""
-    evaluation = _part(lambda: read_json(run / "evaluation" / "evaluation.json"))
-    curation = _part(lambda: _curation(run))
-    found = _part(lambda: read_json(run / "data" / "store.json")["found"])
-    verdict = evaluation.get("verdict") or {}
+    place = run if alone else run / "evaluation"
+    saved = _part(lambda: read_json(place / "verdict.json"))
+    measured = _part(lambda: read_json(place / "scores.json"))
+    kept = _part(lambda: read_json(place / "pictures.json"))
+    verdict = saved if "problem" in saved else _part(lambda: verdict_view(saved) if saved else {})
+    curation = {} if alone else _part(lambda: _curation(run))
+    found = {} if alone else _part(lambda: read_json(run / "data" / "store.json")["found"])
     data = facts.get("data") or {}
     counts = {part: _total(numbers) for part, numbers in (data.get("counts") or {}).items()}
-    pictures = _part(lambda: _pictures(run))
-    shown = evaluation.get("pictures") or {}
+    pictures = _part(lambda: _pictures(place))
+    listed = measured.get("scores") or []
     return {
         "run": facts,
+        "alone": alone,
         "noun": "picture" if (facts.get("modality") or {}).get("name", "image") == "image" else "sample",
         "source": data.get("source") or found.get("source") or run.resolve().name,
-        "counts": counts,
-        "fakes": _fakes(curation, evaluation),
+        "counts": counts or _counts(saved),
+        "fakes": _fakes(curation, saved, listed),
         "verdict": verdict,
-        "evaluation": evaluation,
-        "lift": _part(lambda: _lift(verdict)),
-        "grids": _part(lambda: _grids(pictures, shown.get("classes") or [])),
-        "copies": _part(lambda: _copies(pictures, shown.get("copies") or [], evaluation.get("scores") or [])),
-        "scores": _part(lambda: _scores(evaluation.get("scores") or [])),
+        "measured": measured,
+        "lift": verdict if "problem" in verdict else _part(lambda: _lift(saved)),
+        "grids": _part(lambda: _grids(pictures, kept.get("classes") or [])),
+        "copies": _part(lambda: _copies(pictures, kept.get("copies") or [])),
+        "scores": measured if "problem" in measured else _part(lambda: score_parts(listed)),
         "curation": curation,
         "training": _part(lambda: _training(run, facts)),
         "game": _part(lambda: game_view(run, facts)),
@@ -131,35 +160,22 @@ def _total(numbers: Any) -> int:
     return sum(int(value) for value in values if finite(value))
 
 
-def _fakes(curation: View, evaluation: View) -> int | None:
+def _counts(saved: View) -> dict[str, int]:
+    """Real samples in each part as the protocol of a verdict knows them."""
+    protocol = saved.get("protocol") or {}
+    known = {part: protocol.get(f"{part}_samples") for part in ("train", "val", "test")}
+    return {part: int(n) for part, n in known.items() if finite(n)}
+
+
+def _fakes(curation: View, saved: View, scores: list[View]) -> int | None:
     """How many synthetic samples were made, as far as the folder knows."""
     if finite(curation.get("kept")):
         return int(curation["kept"])
-    seen = [(score.get("counts") or {}).get("fake") for score in evaluation.get("scores") or []]
+    judged = amount((saved.get("advice") or {}).get("of"))
+    if judged is not None:
+        return judged
+    seen = [(score.get("counts") or {}).get("fake") for score in scores]
     return max((int(n) for n in seen if finite(n)), default=None)
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    """A number as a person reads it: three significant digits, no exponent where it can be avoided."""
-    if not finite(value):
-        return DASH
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        places = 0 if value == 0 else max(0, digits - 1 - math.floor(math.log10(abs(value))))
-        text = f"{value:,.{places}f}".replace("-", MINUS)
-        return text.rstrip("0").rstrip(".") if places else text
-    return f"{value:.{digits - 1}e}".replace("-", MINUS)
-
-
-def _points(value: Any) -> str:
-    return f"{value:+.1f}".replace("-", MINUS) if finite(value) else DASH
-
-
-def _percent(value: Any) -> str:
-    return f"{100 * value:.1f} %" if finite(value) else DASH
-
-
-def _count(value: Any) -> str:
-    return f"{value:,}" if finite(value) else DASH
 
 
 def _asked(y: Any) -> str:
@@ -174,7 +190,7 @@ def _word(part: Any) -> str:
         return " + ".join(map(str, part)) or "none"
     if isinstance(part, str) and len(part) > MAP_TEXT:
         return "map"
-    return _number(part, 4) if finite(part) else str(_finalize(part))
+    return number(part, 4) if finite(part) else str(_finalize(part))
 
 
 def _finalize(value: Any) -> Any:
@@ -188,7 +204,7 @@ def _finalize(value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return _number(value, 4)
+        return number(value, 4)
     return visible(json.dumps(value, ensure_ascii=False, default=str))
 
 
@@ -198,17 +214,23 @@ def _environment() -> Environment:
         loader=loader, autoescape=True, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        number=_number, points=_points, percent=_percent, count_of=_count, finite=finite, total=_total
+        number=number,
+        points=points,
+        percent=percent,
+        count_of=count,
+        finite=finite,
+        total=_total,
+        asked=_asked,
+        lift_of=lift_text,
     )
-    environment.filters["asked"] = _asked
     return environment
 
 
 # ---------------------------------------------------------------- pictures
 
 
-def _pictures(run: Path) -> dict[str, np.ndarray]:
-    path = run / "evaluation" / "pictures.npz"
+def _pictures(place: Path) -> dict[str, np.ndarray]:
+    path = place / "pictures.npz"
     if not path.exists():
         return {}
     with np.load(path, allow_pickle=False) as arrays:
@@ -236,7 +258,7 @@ def _grids(pictures: View, classes: list[str]) -> View:
     return {"rows": rows, "uris": uris, "classes": len(classes), "named": bool(classes)}
 
 
-def _copies(pictures: View, rows: list[View], scores: list[View]) -> View:
+def _copies(pictures: View, rows: list[View]) -> View:
     """The most copy-like fakes, each beside its nearest real training sample, as one picture a pair."""
     fakes, reals = (pictures.get(f"copies_{kind}", np.empty(0)) for kind in ("fake", "real"))
     pairs = [np.stack(pair) for pair in zip(fakes, reals, strict=False)]
@@ -246,7 +268,6 @@ def _copies(pictures: View, rows: list[View], scores: list[View]) -> View:
         "pairs": [{**rows[i], "uri": uri} for i, uri in zip(order, uris, strict=True)],
         "total": len(rows),
         "tiny": bool(pairs) and max(pairs[0].shape[1:3]) <= TINY,
-        "shares": [score for score in scores if re.search("cop(y|ies)", str(score.get("name")))],
     }
 
 
@@ -267,64 +288,36 @@ def _preview(run: Path) -> View:
 
 
 def _lift(verdict: View) -> View:
-    """The arms as rows, the two that the lift compares marked, and their chart."""
-    arms = [{"name": name, **arm} for name, arm in (verdict.get("arms") or {}).items()]
-    for arm in arms:
-        arm["fake"] = "synth" in arm["name"].lower()
-        arm["runs"] = [value for value in arm.get("runs") or [] if finite(value)]
-    known = sorted((arm for arm in arms if finite(arm.get("mean"))), key=lambda arm: float(arm["mean"]))
-    real, fake = ([arm for arm in known if arm["fake"] == kind][-1:] for kind in (False, True))
-    lift, low, high, power = (verdict.get(key) for key in ("lift", "low", "high", "power"))
-    # Only where the two explain the lift: how `evaluate` picks its arms is not this file's to know.
-    if real and fake and finite(lift) and abs(100 * (fake[0]["mean"] - real[0]["mean"]) - lift) < 0.11:
-        real[0]["mark"], fake[0]["mark"] = "the bar to pass", "best with synthetic"
-    interval = None
-    if finite(lift) and finite(low) and finite(high):
-        interval = (lift, low, high, power if finite(power) else None)
-    shown = [arm for arm in arms if finite(arm.get("mean"))]
-    return {"arms": arms, "chart": arms_chart(shown, interval) if shown else None}
-
-
-def _scores(scores: list[View]) -> View:
-    """Scores by feature space; each with its place on a bar from a common zero, and a reading of it."""
-    spaces: dict[str, list[View]] = {}
-    for score in scores:
-        per_class = [(name, value) for name, value in (score.get("per_class") or {}).items()]
-        sign = -1 if score.get("goal") == "min" else 1
-        per_class.sort(key=lambda item: sign * float(item[1]) if finite(item[1]) else math.inf)
-        row = {**score, "bar": _bar(score), "reading": _reading(score), "classes": per_class}
-        spaces.setdefault(str(score.get("space") or "no feature space"), []).append(row)
-    return {"spaces": spaces}
-
-
-def _bar(score: View) -> View:
-    """Positions in per cent of the bar's width; {} where there is no value to show."""
-    if not finite(score.get("value")):
-        return {}
-    numbers = {key: float(score[key]) for key in ("value", "low", "high", "floor") if finite(score.get(key))}
-    start, end = min(0.0, *numbers.values()), max(numbers.values(), default=0.0)
-    if score.get("goal") == "max" and end <= 1:
-        end = 1.0
-    span = (end - start) * (1 if end == 1.0 else 1.06) or 1.0
-    return {key: f"{100 * (number - start) / span:.1f}" for key, number in numbers.items()}
-
-
-def _reading(score: View) -> str:
-    """The value against its floor in words."""
-    value, floor, least = score.get("value"), score.get("floor"), score.get("goal") == "min"
-    if not finite(value):
-        return "Could not be computed; the notes say why."
-    if not finite(floor):
-        return "No floor: too few real samples to compare real with real, so read this number with care."
-    edge = score.get("low" if least else "high")
-    reach = float(edge) if finite(edge) else value
-    if (reach <= floor) if least else (reach >= floor):
-        return "As good as real against real, as far as this many samples can tell."
-    if floor <= 0 or (not least and value < 0):
-        return "Worse than real against real."
-    if least:
-        return f"{_number(value / floor, 2)} times what real samples score among themselves."
-    return f"{100 * value / floor:.0f} % of what real samples reach among themselves."
+    """The arms as rows, and their chart."""
+    view = arms_view(verdict)
+    scale = 100.0 if unit_of(verdict) == "points" else 1.0
+    shown = []
+    for arm in view["arms"]:
+        if not finite(arm.get("mean")):
+            continue
+        ends = [arm["over"].get(key) for key in ("lift", "low", "high")]
+        lift = (*ends, arm["over_text"]) if all(map(finite, ends)) else None
+        shown.append(
+            {
+                **arm,
+                "mean": scale * arm["mean"],
+                "runs": [scale * value for value in arm["runs"]],
+                "lift": lift,
+            }
+        )
+    value, low, high = (verdict.get(key) for key in ("lift", "low", "high"))
+    whole = None
+    if shown and finite(value) and finite(low) and finite(high):
+        whole = (value, low, high, unseen(verdict))
+    unit, metric = visible(unit_of(verdict), 40), visible(str(verdict.get("metric") or "accuracy"), 40)
+    axis = f"{metric}, %" if scale == 100 else f"{metric} ({unit}), less is better"
+    lift_axis = (
+        f"lift over the best rival in {unit} with its 95 % interval"
+        if scale == 100
+        else (f"lift over the best rival ({unit}) with its 95 % interval")
+    )
+    chart = arms_chart(shown, whole, axis=axis, lift_axis=lift_axis) if shown else None
+    return {**view, "chart": chart, "stopped": [arm["name"] for arm in view["arms"] if arm["stopped"]]}
 
 
 def _curation(run: Path) -> View:

@@ -172,7 +172,7 @@ class Training:
         elif not math.isfinite(loss):
             raise NumericalError(f"The held-out loss at step {step} is {loss}. Try a smaller learning rate.")
         else:
-            self._remember(loss, step)
+            self._remember(loss, step, row.get("val/noise", 0.0))
         return row
 
     def _watched(self, step: int) -> dict[str, float]:
@@ -196,11 +196,17 @@ class Training:
             total, count = total + value, count + n
         return {"val/loss": total / count} if count else {}
 
-    def _remember(self, loss: float, step: int) -> None:
+    def _remember(self, loss: float, step: int, noise: float) -> None:
+        """Keep these weights unless they are worse than the best by more than chance.
+
+        Where two losses differ by noise alone the later weights are better: the smallest of twenty values
+        that all hover about 0 is a lucky one, early or late, and no reason to throw a training away.
+        """
         state = self.state
-        if loss < state.best_loss or step < self._undecided:
+        if loss < state.best_loss + noise or step < self._undecided:
             decided = step >= self._undecided
-            state.best_loss, state.best_step, state.since_best = loss if decided else math.inf, step, 0
+            state.best_loss = min(loss, state.best_loss) if decided else math.inf
+            state.best_step, state.since_best = step, 0
             # The others too: a discriminator belongs to the generator that it has played against.
             best = self.model.networks | {name: average.module for name, average in self.averages.items()}
             state.best = {

@@ -128,17 +128,27 @@ class Score:
 class Verdict:
     """Does the larger set help a recogniser, on real test samples that nothing has seen?
 
-    answer     "helps", "no evidence", "harms", or "cannot tell"
-    lift       accuracy of the best arm with synthetic samples minus the best arm without, in points
-    low, high  95 % interval of the lift, in points
-    arms       arm name -> {"mean": accuracy, "runs": [accuracy per seed], "worst_class": recall}
-    seeds      how many classifier seeds each arm was trained with
-    power      the smallest lift, in points, that this test set could have shown
+    answer     "helps", "no evidence" or "harms"
+    lift       the arm with synthetic samples against the best arm without, in `unit`; positive is better
+    low, high  95 % interval of the lift
+    arms       arm name -> {"mean", "runs" (a value a run), "role", "meaning", "per_class", further measures}
+    seeds      how many recognisers each arm was trained with, at least
+    power      the smallest lift that this test set could have shown
     steps      optimiser steps, the same for each arm
     sentence   the answer in plain words
+    metric     what was compared: "accuracy", "balanced accuracy", "macro-F1", "mean absolute error"
+    unit       of the lift: "points", or that of the number
+    goal       "max" or "min": which direction of the metric is good
+    rival      the best arm without synthetic samples
+    per_class  class -> {"lift", "low", "high"} of its recall over the best rival
+    protocol   how this was found: arms, seeds, splits, sizes, tuning, minutes
+    advice     what the verdict supports: {"write": "all", "some" or "nothing", "rows" (of the judged set), "reason",
+               "augmentation" (the tuned recipe)}
+    decided    False where nobody can tell, and the sentence says why
+    worth      {"real_samples", "low", "high"}: about so many more real samples would give the same; {} = unknown
     """
 
-    answer: Literal["helps", "no evidence", "harms", "cannot tell"]
+    answer: Literal["helps", "no evidence", "harms"]
     lift: float
     low: float
     high: float
@@ -147,6 +157,15 @@ class Verdict:
     power: float
     steps: int
     sentence: str
+    metric: str = "accuracy"
+    unit: str = "points"
+    goal: Literal["min", "max"] = "max"
+    rival: str = ""
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    advice: dict[str, Any] = field(default_factory=dict)
+    decided: bool = True
+    worth: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

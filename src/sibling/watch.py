@@ -35,6 +35,8 @@ LEAST_HELD = 16  # held-out samples; fewer give no distance to choose by and say
 LEAST_GROUP = 5  # real samples of a group; fewer have no spread to compare with
 COLLAPSED = 0.3  # spread or diversity, relative to real ones
 MOST_ROLLBACKS = 4
+BLOCKS = 5
+LEAST_BLOCK = 16  # real samples
 
 
 class Watch:
@@ -70,7 +72,8 @@ class Watch:
 
     @torch.no_grad()
     def __call__(self, model: Model) -> dict[str, float]:
-        """val/loss (kernel distance of samples with their groups), diversity, spread inside the groups."""
+        """val/loss (kernel distance of samples with their groups) and val/noise, how far it is off by chance;
+        diversity, spread inside the groups."""
         rows = np.tile(self.rows, self.fold)
         groups = self.groups * self.fold
         # The same noise each time: two looks differ by their weights alone.
@@ -91,10 +94,26 @@ class Watch:
             row["game/spread"] = float(np.mean(spreads))
             row["game/spread_worst"] = min(spreads)
         if self.has_val:
-            row["val/loss"] = KernelDistance()(
-                real=self._with_groups(self.real, self.groups), fake=self._with_groups(fake, groups)
-            )
+            real, made = self._with_groups(self.real, self.groups), self._with_groups(fake, groups)
+            row["val/loss"] = KernelDistance()(real=real, fake=made)
+            row["val/noise"] = self._noise(real, made)
         return row
+
+    def _noise(self, real: torch.Tensor, fake: torch.Tensor) -> float:
+        """The standard error of the kernel distance, from disjoint blocks of samples; 0 where they are too few.
+
+        Close to 0 the distance falls as 1 / N, not as its root, and this is about twice too large: wide enough
+        for the question that is asked, whether one look is worse than another.
+        """
+        blocks = min(BLOCKS, len(real) // LEAST_BLOCK)
+        if blocks < 2:
+            return 0.0
+        found = []
+        for number in range(blocks):
+            own = torch.arange(number, len(real), blocks)
+            made = torch.cat([own + part * len(real) for part in range(self.fold)])  # the fakes of the same y
+            found.append(KernelDistance()(real=real[own], fake=fake[made]))
+        return float(np.std(found, ddof=1)) / math.sqrt(blocks)
 
     def _spreads(self, fake: torch.Tensor, groups: list[str]) -> list[float]:
         real_groups, fake_groups = np.array(self.groups), np.array(groups)

@@ -17,7 +17,8 @@ from .judge import synthetic_of
 from .read import read
 from .registry import lookup
 from .snapshot import Snapshot
-from .types import Record
+from .support import advice_of, recipe_json, supported
+from .types import Evaluation, Record
 
 __all__ = ["write"]
 
@@ -32,6 +33,8 @@ def write(
     against: str | Path | Snapshot | None = None,
     format: str = "folder",  # noqa: A002 - the word that users know
     link: str = "copy",
+    verdict: str | Path | Evaluation | None = None,
+    write_anyway: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write a labelled data set: the real samples, the synthetic ones, or both.
@@ -44,7 +47,13 @@ def write(
         format: "folder" (class folders and metadata.jsonl), "npz" or "idx".
         link: how real files are brought: "copy", "hard" (link) or "sym" (link; such a folder is for other
             programs: Sibling itself follows no link out of a data set). Only for "folder".
+        verdict: what `evaluate` returned, or the folder that it wrote: only what it supports is written, all synthetic
+            samples, a part of them, or none; None = all.
+        write_anyway: write all synthetic samples, whatever the verdict is.
         overwrite: replace a finished data set at `out`.
+
+    With a verdict the tuned classic augmentation is written beside the samples, as augmentation.json, with the reason
+    for what was written.
 
     In metadata.jsonl each row says file_name, y (a column for each of its parts, `label` for a class), origin
     and split, and for a synthetic sample also seed, index, snapshot, its scores and the nearest real sample.
@@ -65,9 +74,17 @@ def write(
             fake = synthetic_of(fake, snapshot)
     if isinstance(real, str | Path):
         real = _as_trained(_read_real(real, snapshot), snapshot)
+    advice = advice_of(verdict)
+    if fake is not None and advice and not write_anyway:
+        fake = supported(fake, advice)
     sets = [data for data in (real, fake) if data is not None and len(data)]
     if not sets:
-        raise UsageError("There is nothing to write: both sets are empty.")
+        raise UsageError(
+            "There is nothing to write: the verdict supports no synthetic sample, and there are no real ones. "
+            "Write them anyway with --write-anyway (write_anyway=True)."
+            if advice
+            else "There is nothing to write: both sets are empty."
+        )
     for data in sets:
         refuse_inside(out, data)
     kinds = _common_kinds(sets)
@@ -86,6 +103,8 @@ def write(
     }  # fmt: skip
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)
+        if advice:
+            files.write_json(folder / "augmentation.json", recipe_json(advice, write_anyway=write_anyway))
     made = sum(row.get("origin") == "synthetic" for row in rows)
     log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - made:,}", f"{made:,}", out)
     return out

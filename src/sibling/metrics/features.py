@@ -30,6 +30,8 @@ class RandomFeatures(nn.Module):
     width  channels of the last layer; F = 2 * width
     """
 
+    name = "random"
+
     def __init__(self, shape: Sequence[int], *, seed: int = 0, width: int = 64) -> None:
         super().__init__()
         channels, *spatial = shape
@@ -38,8 +40,7 @@ class RandomFeatures(nn.Module):
         with seeded(seed, "random features"):
             widths = [channels * self.patch**rank, 32, 48, width]
             self.layers = nn.ModuleList(
-                convolution(rank, a, b, 3, gain=math.sqrt(2))
-                for a, b in itertools.pairwise(widths)
+                convolution(rank, a, b, 3, gain=math.sqrt(2)) for a, b in itertools.pairwise(widths)
             )
         self.requires_grad_(False)
         self.multiple = self.patch * 4

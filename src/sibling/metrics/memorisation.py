@@ -17,10 +17,12 @@ from torch import Tensor
 from ..errors import UsageError
 from .alignment import aligned_distance, as_grid, coarse, coarse_variants, damped, shifted_distance
 from .intervals import Share, share_of
+from .points import checked, row_chunks, squared_distances
 
-__all__ = ["Nearest", "copies", "copy_share", "doubles", "nearest", "threshold"]
+__all__ = ["Nearest", "copies", "copy_share", "doubles", "nearest", "nearest_by_features", "threshold"]
 
 REFINED = 12  # candidate groups that are aligned
+SAME = 1e-6  # of the largest feature vector: convolutions round otherwise in batches of another size
 IDENTICAL = 1e-3  # root mean square in [-1, 1]; a grey level of 8 bits is 8e-3
 DEFAULT_LIMIT = 0.5
 LIMITS = (0.3, 0.7)
@@ -179,10 +181,49 @@ def _refine(
     d2 = others.amin(dim=2)
     ratio = torch.where(d2 > 0, d1 / d2.clamp(min=1e-12), torch.zeros_like(d1))
     ratio = torch.where(torch.isinf(d2), torch.full_like(ratio, math.nan), ratio)
-    ratio = torch.where(d1 < IDENTICAL, torch.zeros_like(ratio), ratio)  # identical is a copy, whatever else is there
+    ratio = torch.where(
+        d1 < IDENTICAL, torch.zeros_like(ratio), ratio
+    )  # identical is a copy, whatever else is there
     ratio, sharp_or_soft = ratio.min(dim=0)  # whichever of the two comparisons gives the copy away
     row = best.gather(0, sharp_or_soft[None])[0]
     return ratio, distance[0].gather(1, row[:, None])[:, 0], chosen.gather(1, row[:, None])[:, 0]
+
+
+def nearest_by_features(*, train: Tensor, fake: Tensor, groups: Tensor, chunk: int | None = None) -> Nearest:
+    """The same as `nearest` in a feature space, where the moves to undo are made with the training samples.
+
+    train: features of the training samples in each of their views (as they are, mirrored, ...), (V, N, F)
+    fake: features of the fakes, (M, F)
+    groups: duplicate group of each training sample, (N,) integers
+    chunk: fakes at a time; default None bounds a block to 32 MB; the result does not depend on it
+    Raises UsageError for wrong shapes and NumericalError for numbers that are not finite.
+
+    The distance to a training sample is that to its nearest view, in units of the features.
+    """
+    if train.ndim != 3 or len(groups) != train.shape[1] or 0 in train.shape:
+        raise UsageError(
+            f"train must be (V, N, F) with N groups; it is {tuple(train.shape)}, {len(groups)} groups."
+        )
+    views, n, width = train.shape
+    known, made = checked(train.flatten(0, 1), "train"), checked(fake, "fake")
+    if made.shape[1] != width:
+        raise UsageError(f"train has {width} features and fake has {made.shape[1]}.")
+    centre = known.mean(dim=0)
+    known, made = known - centre, made - centre
+    ratio, distance = torch.empty(2, len(made), dtype=torch.float64)
+    index = torch.empty(len(made), dtype=torch.int64)
+    for rows in row_chunks(len(made), len(known), chunk):
+        near, view = squared_distances(made[rows], known).view(-1, views, n).min(dim=1)
+        best = near.argmin(dim=1, keepdim=True)
+        view = view.gather(1, best)[:, 0]
+        best = best[:, 0]
+        # once more as a difference: in |a|^2 + |b|^2 - 2ab equal points lie up to 1e-7 apart
+        d1 = (made[rows] - known[view * n + best]).norm(dim=1)
+        d2 = near.masked_fill(groups[None, :] == groups[best][:, None], math.inf).amin(dim=1).sqrt()
+        ratio[rows] = torch.where(torch.isinf(d2), math.nan, (d1 / d2).clamp(max=1.0))
+        ratio[rows] = torch.where(d1 <= SAME * known.norm(dim=1).max(), 0.0, ratio[rows])
+        distance[rows], index[rows] = d1, best
+    return Nearest(ratio, distance, index)
 
 
 def threshold(held_out_ratio: Tensor) -> float:

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from ..errors import NumericalError, UsageError
 
-__all__ = ["checked", "nearest_radii", "pair", "row_chunks", "squared_distances", "tie_margin"]
+__all__ = [
+    "checked",
+    "closest",
+    "nearest_radii",
+    "pair",
+    "row_chunks",
+    "shuffled",
+    "squared_distances",
+    "tie_margin",
+]
 
 CHUNK_NUMBERS = 4_000_000  # float64 numbers in one block of distances: 32 MB
 TIE = 1e-9  # relative; distances that differ by less are the same distance up to rounding
@@ -95,3 +104,30 @@ def nearest_radii(points: Tensor, k: int, chunk: int | None = None) -> Tensor:
         block[here - rows.start, here] = torch.inf
         radii[rows] = block.topk(k, dim=1, largest=False).values[:, -1]
     return radii * (1.0 + TIE) + tie_margin(points)
+
+
+def closest(left: Tensor, right: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+    """The distance from each point of `left` to the nearest of `right`, and which that is: (N,) and (N,).
+
+    left: (N, F), centred
+    right: (M, F), M >= 1
+    chunk: rows at a time; default None bounds a block to 32 MB, whatever M is
+    """
+    distance = torch.empty(len(left), dtype=torch.float64)
+    index = torch.empty(len(left), dtype=torch.int64)
+    for rows in row_chunks(len(left), len(right), chunk):
+        _, index[rows] = squared_distances(left[rows], right).min(dim=1)
+        # once more as a difference: in |a|^2 + |b|^2 - 2ab equal points lie up to 1e-7 apart
+        distance[rows] = (left[rows] - right[index[rows]]).norm(dim=1)
+    return distance, index
+
+
+def shuffled(points: Tensor) -> Tensor:
+    """The same points (N, F) in an order that looks random and does not depend on the one they came in.
+
+    Subsets of them are then neither sorted by class nor another answer for another order of the same samples.
+    """
+    rng = torch.Generator().manual_seed(0)
+    direction = torch.randn(points.shape[1], generator=rng, dtype=points.dtype)
+    order = torch.argsort(points @ direction, stable=True)
+    return points[order[torch.randperm(len(points), generator=rng)]]

@@ -1,4 +1,4 @@
-"""A small convolutional classifier: the judge of label agreement and the subject of the lift."""
+"""A small convolutional network and the loop that trains it: the judge of labels, and the subject of the lift."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ..device import autocast, best, generator, numpy_generator, seeded
 from ..errors import Stopped
 from ..nets import unfold
 
-__all__ = ["Pool", "Recogniser", "train_recogniser"]
+__all__ = ["Pool", "Recogniser", "epochs_of", "new_recogniser", "optimise", "train_recogniser"]
 
 Augment = Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
 
@@ -127,13 +128,61 @@ def train_recogniser(
     weight_decay   of AdamW
     stop           looked at between steps: a signal number in it ends the training with Stopped
     """
-    device = best()
-    with seeded(seed, "recogniser"):
-        network = Recogniser(shape, classes).to(device)
+    network = new_recogniser(shape, classes, seed, "recogniser")
+    device = next(network.parameters()).device
+    order = epochs_of(len(pool), steps * batch, seed, "pool")
+
+    def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = order[step * batch : (step + 1) * batch]
+        x = pool.x(rows)
+        if augment is not None:
+            x = augment(x, strength, generator(seed, "augment", step))
+        return x, torch.from_numpy(pool.labels[rows]).to(device)
+
+    def loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits, y, label_smoothing=0.05)
+
+    optimise(
+        network,
+        batch_of,
+        loss,
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        stop=stop,
+    )
+    weights = b"".join(p.detach().cpu().numpy().tobytes() for p in network.parameters())
+    network.space = f"recogniser {hashlib.sha256(weights).hexdigest()[:8]}"
+    return network
+
+
+def new_recogniser(shape: Sequence[int], outputs: int, *path: int | str) -> Recogniser:
+    """An untrained recogniser on the device; its weights depend on `path` alone."""
+    with seeded(*path):
+        network = Recogniser(shape, outputs).to(best())
     if len(shape) == 3:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def optimise(
+    network: nn.Module,
+    batch_of: Callable[[int], tuple[torch.Tensor, Any]],
+    loss: Callable[[torch.Tensor, Any], torch.Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    stop: Sequence[int] = (),
+) -> None:
+    """One cycle of AdamW: a short warm-up, then a cosine to 0. Leaves the network frozen, in evaluation mode.
+
+    batch_of  step -> x (N, C, *S) and whatever `loss` compares the network's outputs with
+    loss      (outputs float32, that) -> a scalar
+    stop      looked at between steps: a signal number in it ends the training with Stopped
+    """
+    device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
-    order = _order(len(pool), steps * batch, seed)
     network.train()
     for step in range(steps):
         if stop:
@@ -141,27 +190,17 @@ def train_recogniser(
         warm = min(1.0, (step + 1) / (0.1 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * warm
-        rows = order[step * batch : (step + 1) * batch]
-        x = pool.x(rows)
-        if augment is not None:
-            x = augment(x, strength, generator(seed, "augment", step))
+        x, wanted = batch_of(step)
         with autocast(device):
-            logits = network(x.to(device))
-        loss = F.cross_entropy(
-            logits.float(), torch.from_numpy(pool.labels[rows]).to(device), label_smoothing=0.05
-        )
+            said = network(x.to(device))
+        value = loss(said.float(), wanted)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     network.eval().requires_grad_(False)
-    weights = b"".join(p.detach().cpu().numpy().tobytes() for p in network.parameters())
-    network.space = f"recogniser {hashlib.sha256(weights).hexdigest()[:8]}"
-    return network
 
 
-def _order(n: int, total: int, seed: int) -> np.ndarray:
-    """`total` row numbers, one permutation after the other."""
+def epochs_of(n: int, total: int, *path: int | str) -> np.ndarray:
+    """`total` row numbers of n, one permutation after the other, each from the random stream of `path`."""
     epochs = -(-total // n)
-    return np.concatenate([numpy_generator(seed, "pool", epoch).permutation(n) for epoch in range(epochs)])[
-        :total
-    ]
+    return np.concatenate([numpy_generator(*path, epoch).permutation(n) for epoch in range(epochs)])[:total]

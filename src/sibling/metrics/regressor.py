@@ -10,10 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..device import autocast, best, numpy_generator, seeded
 from ..types import Score
 from .intervals import Z95
-from .recogniser import Recogniser
+from .recogniser import Recogniser, epochs_of, new_recogniser, optimise
 from .score import CLASS_MIN
 
 __all__ = ["Regressor", "error_score", "train_regressor"]
@@ -70,29 +69,22 @@ def train_regressor(
     mean, spread = targets.mean(0), targets.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     wanted = torch.from_numpy(((targets - mean) / spread).astype(np.float32))
-    device = best()
-    with seeded(seed, "regressor"):
-        network = Recogniser(shape, targets.shape[1]).to(device)
-    if len(shape) == 3:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
-    epochs = -(-steps * batch // len(targets))
-    order = np.concatenate(
-        [numpy_generator(seed, "regressor", epoch).permutation(len(targets)) for epoch in range(epochs)]
-    )
-    network.train()
-    for step in range(steps):
-        warm = min(1.0, (step + 1) / (0.1 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * warm
+    network = new_recogniser(shape, targets.shape[1], seed, "regressor")
+    device = next(network.parameters()).device
+    order = epochs_of(len(targets), steps * batch, seed, "regressor")
+
+    def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = order[step * batch : (step + 1) * batch]
-        with autocast(device):
-            said = network(fetch(rows).to(device))
-        loss = F.smooth_l1_loss(said.float(), wanted[rows].to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    network.eval().requires_grad_(False)
+        return fetch(rows), wanted[rows].to(device)
+
+    optimise(
+        network,
+        batch_of,
+        F.smooth_l1_loss,
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
     return Regressor(network, mean, spread)
 
 

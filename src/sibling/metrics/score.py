@@ -11,9 +11,10 @@ from torch import Tensor
 from ..errors import UsageError
 from ..types import Metric, Score
 from .intervals import Z95, wilson
-from .points import checked, pair
+from .nearness import LEAST, LEAST_HELD, Memorisation, Nearness
+from .points import checked, pair, shuffled
 
-__all__ = ["project", "score"]
+__all__ = ["memorisation_score", "project", "score"]
 
 HALF = 500  # at most this many points a side in one draw: half of 1,000
 CLASS_MIN = 10  # samples of a class on each side, below which its own value is noise
@@ -30,6 +31,7 @@ def score(
     draws: int = 100,
     real_y: Sequence[str] | None = None,
     fake_y: Sequence[str] | None = None,
+    principal: bool = False,
 ) -> Score:
     """The metric between real and fake, with a 95 % interval, a floor and per-class values.
 
@@ -41,9 +43,12 @@ def score(
         depend on them. Default None: the floor is nan
     space: name of the feature space, with the hash of its network; only reported
     rng: the random stream of the interval
-    draws: half-samples for the interval; default 100; 0 leaves the interval nan
+    draws: half-samples for the interval; default 100, or fewer where the metric says so (its `draws`);
+        0 leaves the interval nan
     real_y: class name of each real sample, length N; default None: no per-class values
     fake_y: class name of each generated sample, length M; default None: no per-class values
+    principal: the features are principal axes, the first with the most variance: a metric that wants so many
+        samples a feature (`samples_a_feature`) then sees in each class only as many as the smallest class allows
     Raises UsageError for wrong shapes or lengths, NumericalError for numbers that are not finite.
 
     Classes with fewer than 10 samples on a side have no value of their own; nan values are left out.
@@ -54,6 +59,7 @@ def score(
     floor = float("nan")
     if floor_pair is not None:
         floor = metric(real=floor_pair[0], fake=floor_pair[1])
+    draws = min(draws, getattr(metric, "draws", draws))
     low, high = _interval(metric, left, right, value, rng, draws)
     return Score(
         name=metric.name,
@@ -64,7 +70,7 @@ def score(
         floor=floor,
         space=space,
         counts={"real": len(left), "fake": len(right)},
-        per_class=_per_class(metric, left, right, real_y, fake_y),
+        per_class=_per_class(metric, left, right, real_y, fake_y, principal),
         meaning=metric.meaning,
     )
 
@@ -82,16 +88,22 @@ def _interval(
     The interval is centred on the value, not on the draws, since most metrics shift with the sample
     size. For a share (range 0 to 1) it is at least as wide as the Wilson interval of min(N, M) counts.
 
+    A metric may ask for another `part` than half, and one that looks at no more than its `most` samples of each side
+    is resampled among these, since it is as uncertain as they are few.
+
     At most 500 points a side enter one draw, which keeps the cost bounded; where the two sides then
     need different factors the larger one is taken, so the interval is rather too wide than too narrow.
 
     Source: Politis, Romano and Wolf, "Subsampling" (1999), section 2; Shao and Wu (1989) on deleting
     half. Simulated in `tests/test_metrics.py`.
     """
-    n, m = len(real), len(fake)
+    if hasattr(metric, "most"):
+        used = min(len(real), len(fake), metric.most)
+        real, fake = shuffled(real)[:used], shuffled(fake)[:used]
+    n, m, part = len(real), len(fake), getattr(metric, "part", 0.5)
     if draws < 1 or min(n, m) < CLASS_MIN or math.isnan(value):
         return float("nan"), float("nan")
-    half_n, half_m = min(n // 2, HALF), min(m // 2, HALF)
+    half_n, half_m = min(int(part * n), HALF), min(int(part * m), HALF)
     factor = math.sqrt(max(half_n / (n - half_n), half_m / (m - half_m)))
     values = []
     for _ in range(draws):
@@ -119,22 +131,115 @@ def _per_class(
     fake: Tensor,
     real_y: Sequence[str] | None,
     fake_y: Sequence[str] | None,
+    principal: bool,
 ) -> dict[str, float]:
     if real_y is None or fake_y is None:
         return {}
-    for name, labels, points in (("real_y", real_y, real), ("fake_y", fake_y, fake)):
-        if len(labels) != len(points):
-            raise UsageError(f"{name} has {len(labels)} labels for {len(points)} samples.")
-    out: dict[str, float] = {}
-    for label in sorted({str(y) for y in real_y} & {str(y) for y in fake_y}):
-        rows = torch.tensor([str(y) == label for y in real_y])
-        cols = torch.tensor([str(y) == label for y in fake_y])
-        if min(int(rows.sum()), int(cols.sum())) < CLASS_MIN:
-            continue
-        value = metric(real=real[rows], fake=fake[cols])
-        if not math.isnan(value):
-            out[label] = value
-    return out
+    pairs = {
+        label: (real[rows], fake[cols])
+        for label, (rows, cols) in _classes(real_y, fake_y, len(real), len(fake)).items()
+        if min(int(rows.sum()), int(cols.sum())) >= CLASS_MIN
+    }
+    wanted = getattr(metric, "samples_a_feature", 0)
+    if principal and wanted and pairs:
+        # the same for all, since a distance in fewer dimensions is a smaller one
+        smallest = min(min(len(a), len(b)) for a, b in pairs.values())
+        kept = max(2, smallest // wanted)
+        pairs = {label: (a[:, :kept], b[:, :kept]) for label, (a, b) in pairs.items()}
+    values = {label: metric(real=a, fake=b) for label, (a, b) in pairs.items()}
+    return {label: value for label, value in values.items() if not math.isnan(value)}
+
+
+def _classes(
+    left_y: Sequence[str], right_y: Sequence[str], left: int, right: int, names: str = "real fake"
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """class -> which of the left (N,) and which of the right samples (M,) are of it; those that both sides have."""
+    for name, labels, n in zip(names.split(), (left_y, right_y), (left, right), strict=True):
+        if len(labels) != n:
+            raise UsageError(f"{name}_y has {len(labels)} labels for {n} samples.")
+    return {
+        label: (
+            torch.tensor([str(y) == label for y in left_y]),
+            torch.tensor([str(y) == label for y in right_y]),
+        )
+        for label in sorted({str(y) for y in left_y} & {str(y) for y in right_y})
+    }
+
+
+def memorisation_score(
+    metric: Memorisation,
+    *,
+    near: Nearness,
+    floor_near: Nearness | None = None,
+    space: str,
+    rng: torch.Generator,
+    draws: int = 100,
+    held_y: Sequence[str] | None = None,
+    fake_y: Sequence[str] | None = None,
+) -> Score:
+    """The metric of three sets, with a 95 % interval, a floor and per-class values.
+
+    metric: what to measure
+    near: the three sets
+    floor_near: the same with other held-out real samples in the fakes' place: what a generator that gives nothing away
+        would reach; default None: nan, unless the metric knows its null value
+    space: name of the feature space, with the hash of its network; only reported
+    rng: the random stream of the interval
+    draws: bootstrap samples for the interval; default 100; fewer than 2 leave only what theory knows
+    held_y: class name of each held-out sample, length H; default None: no per-class values
+    fake_y: class name of each generated sample, length M; default None: no per-class values
+    Raises UsageError for wrong lengths.
+
+    With fewer than 50 held-out samples every number is nan and the meaning begins with "cannot tell". The same
+    holds for a class: those with fewer than 50 held-out samples or 10 fakes have no value of their own.
+    """
+    n_held, n_fake = len(near.held), len(near.fake)
+    value = low = high = floor = float("nan")
+    per_class: dict[str, float] = {}
+    meaning = metric.meaning
+    if not near.enough:
+        meaning = (
+            f"cannot tell: {n_held} held-out samples ({LEAST_HELD} are the least), {len(near.train)} training and "
+            f"{n_fake} generated ones ({LEAST}). {meaning}"
+        )
+    else:
+        first, second = metric.samples(near)
+        value = metric.of(first, second)
+        floor = metric.null(n_held)
+        if math.isnan(floor) and floor_near is not None and floor_near.enough:
+            floor = metric.of(*metric.samples(floor_near))
+        low, high = _resampled(metric, first, second, value, rng, draws)
+        if metric.by_class and held_y is not None and fake_y is not None:
+            for label, (made, fresh) in _classes(fake_y, held_y, n_fake, n_held, "fake held").items():
+                if int(made.sum()) >= LEAST and int(fresh.sum()) >= LEAST_HELD:
+                    per_class[label] = metric.of(first[made], second[fresh])
+    counts = {"real": len(near.train), "held": n_held, "fake": n_fake}
+    return Score(metric.name, value, low, high, metric.goal, floor, space, counts, per_class, meaning)
+
+
+def _resampled(
+    metric: Memorisation, first: Tensor, second: Tensor, value: float, rng: torch.Generator, draws: int
+) -> tuple[float, float]:
+    """95 % interval over fresh samples of the same sizes, given the training samples.
+
+    An ordinary bootstrap of both sides: what is resampled are distances to a third set, which do not change when a
+    sample comes twice. Centred on the value, and never narrower than what theory knows: a share of 0 has a width.
+    """
+    if math.isnan(value):
+        return value, value
+    low, high = metric.widest(value, first, second)
+    values = []
+    for _ in range(draws):
+        rows = torch.randint(len(first), (len(first),), generator=rng)
+        cols = torch.randint(len(second), (len(second),), generator=rng)
+        values.append(metric.of(first[rows], second[cols]))
+    drawn = torch.tensor(values, dtype=torch.float64)
+    drawn = drawn[torch.isfinite(drawn)]
+    if len(drawn) > 1:
+        reach = Z95 * float(drawn.std())
+        low, high = min(low, value - reach), max(high, value + reach)
+    bottom, top = metric.range
+    return max(bottom, low), min(top, high)
 
 
 def project(train: Tensor, *others: Tensor, dims: int = 64) -> list[Tensor]:

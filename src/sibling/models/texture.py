@@ -34,7 +34,9 @@ def fit_texture(decoded: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
 
 
 def _bins(decoded: torch.Tensor) -> torch.Tensor:
-    return ((decoded.clamp(-1, 1) + 1) * (BINS / 2)).long().clamp(0, BINS - 1)  # a NaN is seen later, not as a bin
+    return (
+        ((decoded.clamp(-1, 1) + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
+    )  # a NaN is seen later, not as a bin
 
 
 def _deviation(bins: torch.Tensor, grain: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,134 @@
+"""The arms of the comparison: what each recogniser is trained on, and how. All get equally many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .recipe import Mix, Recipe, Source
+from .tasks import Classes, Task
+
+__all__ = ["CANDIDATE", "CONTROLS", "Arm", "arms_of", "like", "rare_classes", "shuffled", "subset"]
+
+Role = Literal["rival", "candidate", "control", "reference"]
+CANDIDATE = "real + synthetic"
+CONTROLS = ("shuffled labels",)
+MIXED = "real + classic + mix"
+RARE = 0.5  # a class with fewer samples than this share of the median class, or of the largest, is rare
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train the recogniser.
+
+    pool     its samples
+    recipe   how it is trained
+    role     "rival": the candidate has to beat it; "candidate"; "control": must lose; "reference": only shown
+    meaning  in plain words
+    """
+
+    name: str
+    pool: Mix
+    recipe: Recipe
+    role: Role
+    meaning: str
+
+
+def arms_of(
+    *,
+    real: Source,
+    fake: Source,
+    chosen: np.ndarray,
+    recipe: Recipe,
+    mix: str,
+    task: Task,
+    imbalanced: bool,
+    rng: np.random.Generator,
+) -> list[Arm]:
+    """All arms.
+
+    real, fake  the real train part, and all synthetic samples
+    chosen      rows of `fake` that the candidate takes, chosen on the val part
+    recipe      tuned for the real samples on the val part
+    mix         "mixup" or "cutmix", whichever is better there; "" leaves that arm out
+    imbalanced  class weights and balanced sampling are rivals too
+    """
+    kept = fake.take(chosen)
+    placebo = real.take(like(kept.y, real.y, rng))
+    wrong = Source(kept.fetch, shuffled(kept.y, rng))
+    both, plain = Mix([real, kept]), Mix([real])
+    share = f"{len(kept):,} synthetic samples"
+    arms = [
+        Arm("real", plain, recipe.but(strength=None), "rival", "the real train part as it is"),
+        Arm(
+            "real + classic", plain, recipe, "rival", f"classic augmentation of strength {recipe.strength:g}"
+        ),
+    ]
+    if mix:
+        arms.append(Arm(MIXED, plain, recipe.but(mix=mix), "rival", f"classic augmentation and {mix}"))
+    if imbalanced:
+        arms += [
+            Arm("real + class weights", plain, recipe.but(balance="weights"), "rival",
+                "classic augmentation; rare classes weigh more in the loss"),
+            Arm("real + balanced sampling", plain, recipe.but(balance="sampling"), "rival",
+                "classic augmentation; rare classes are drawn more often"),
+        ]  # fmt: skip
+    return [
+        *arms,
+        Arm("real + duplicates", Mix([real, placebo]), recipe, "rival",
+            f"placebo: {len(kept):,} repeated real samples in place of the synthetic ones"),
+        Arm(CANDIDATE, both, recipe, "candidate", f"classic augmentation and {share}"),
+        Arm("shuffled labels", Mix([real, wrong]), recipe, "control",
+            "must lose: the same synthetic samples with their labels shuffled"),
+        Arm("synthetic only", Mix([fake]), recipe, "reference", "no real sample at all, classic augmentation"),
+    ]  # fmt: skip
+
+
+def like(y_fake: np.ndarray, y_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A real row of the same class for each fake: the placebo must balance the classes as the fakes do.
+
+    y_fake, y_real  (M, ...), (N, ...) targets; where they are no classes, any real row
+    """
+    rows = rng.integers(0, len(y_real), len(y_fake))
+    if y_fake.ndim == 1:
+        for c in np.unique(y_fake):
+            own, wanted = np.flatnonzero(y_real == c), np.flatnonzero(y_fake == c)
+            if len(own):
+                rows[wanted] = rng.choice(own, len(wanted))
+    return rows
+
+
+def shuffled(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same targets, each with another sample."""
+    return y[rng.permutation(len(y))]
+
+
+def rare_classes(y: np.ndarray, task: Task) -> list[int]:
+    """The classes with far fewer samples than the others; empty where there are none, or no classes."""
+    if not isinstance(task, Classes):
+        return []
+    counts = np.bincount(y, minlength=task.outputs)
+    present = counts[counts > 0]
+    limit = RARE * max(float(np.median(present)), float(present.max()) / 2)
+    return [c for c in range(task.outputs) if 0 < counts[c] < limit]
+
+
+def subset(y: np.ndarray, most: int, classes: Sequence[int] | None = None) -> np.ndarray:
+    """The first rows of each class, `most` in all, each class keeping its share; of some classes only, if given.
+
+    The first, not drawn ones: what is written later is then exactly what was tested.
+    """
+    if y.ndim != 1:
+        return np.arange(min(most, len(y)))
+    rows = np.arange(len(y)) if classes is None else np.flatnonzero(np.isin(y, list(classes)))
+    if len(rows) <= most:
+        return rows
+    # The k-th of the n samples of a class comes at k / n of the way: a cut leaves each class its share.
+    place = np.empty(len(rows))
+    for c in np.unique(y[rows]):
+        own = np.flatnonzero(y[rows] == c)
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return np.sort(rows[np.argsort(place, kind="stable")[:most]])

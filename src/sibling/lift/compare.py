@@ -1,0 +1,221 @@
+"""The whole comparison: on one split, or on several with a generator each; from there to a verdict and to advice."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..dataset import Dataset
+from ..device import numpy_generator, seed_of
+from ..judge import batch_for, fetcher, steps_for
+from ..signals import stopping
+from ..types import Verdict
+from .answer import LEAST_TEST, answer, undecided
+from .arms import rare_classes
+from .curve import worth
+from .effort import Effort
+from .recipe import Bench, Recipe, Source
+from .statistics import power
+from .tasks import Classes, Task, task_of
+from .trial import Trial, cost, trial
+
+__all__ = ["Pair", "compare", "why_no_task"]
+
+log = logging.getLogger("sibling")
+
+Pair = tuple[
+    Dataset, Dataset
+]  # real samples with their frozen split, and synthetic ones that know none of its test part
+MOST_HELD_BYTES = 1 << 30
+
+
+def compare(
+    pairs: Iterator[Pair],
+    first: Dataset,
+    *,
+    splits: int,
+    effort: Effort,
+    seed: int,
+    steps: int | None = None,
+    build: Callable[[Sequence[int], int], nn.Module] | None = None,
+    classifier: str = "",
+) -> Verdict:
+    """Train the recognisers of every arm on every split and say what they show.
+
+    pairs       one a split; made when it is asked for, which may train a generator
+    first       the real samples of the first pair, to say what will happen before it does
+    splits      how many pairs there will be
+    steps       optimiser steps of each recogniser; None = derived
+    build       the user's own network; `classifier` is what it is called
+    """
+    task = task_of(first)
+    plan = {"effort": effort.name, "splits": splits, "cross_validation": splits > 1, "seed": seed}
+    if task is None:
+        return undecided(why_no_task(first), plan)
+    start = time.perf_counter()
+    trials: list[Trial] = []
+    last: Pair | None = None
+    with stopping("the recognisers") as stop:
+        for number, (data, fake) in enumerate(pairs):
+            bench, real, made = _sides(data, fake, task, build, stop)
+            if len(bench.test) < (LEAST_TEST if splits == 1 else 2):
+                return undecided(
+                    f"{len(bench.test)} real test samples are too few; {LEAST_TEST} are the least", plan
+                )
+            if len(made) == 0:
+                return undecided("there are no synthetic samples whose label is known", plan)
+            recipe = _recipe(len(real), steps, effort)
+            if number == 0:
+                effort = effort.for_steps(recipe.steps)
+                _say_plan(data, bench, real, recipe, effort, splits, seed)
+            groups = np.array([data.table["group"][i] for i in data.rows("test", "real")])
+            trials.append(
+                trial(
+                    real=real, fake=made, groups=groups, bench=bench, recipe=recipe, effort=effort,
+                    seed=seed_of(seed, "split", number) if number else seed,
+                )
+            )  # fmt: skip
+            last = data, fake
+        if last is None:
+            return undecided("no split could be made", plan)
+        protocol = _protocol(trials, last[0], effort, seed, classifier)
+        found = answer(trials, task, rng=numpy_generator(seed, "verdict"), protocol=protocol)
+        if found.answer == "helps" and effort.curve and len(trials) == 1 and isinstance(task, Classes):
+            found.worth = worth(trials[0], found, real, bench, seed)
+    protocol["minutes"] = round((time.perf_counter() - start) / 60, 2)
+    found.advice = _advice(found, trials, last[1], task)
+    return found
+
+
+def _sides(
+    data: Dataset, fake: Dataset, task: Task, build: Any, stop: Sequence[int]
+) -> tuple[Bench, Source, Source]:
+    """What all trainings share, the real train part, and the synthetic samples."""
+
+    def source(samples: Dataset, rows: np.ndarray) -> Source:
+        y, size = task.targets(samples, rows), 4 * len(rows) * int(np.prod(samples.shape))
+        if size > MOST_HELD_BYTES:
+            return Source(fetcher(samples, rows), y)
+        x = samples.x(rows)  # decoded once for all trainings
+        return Source(lambda positions: x[positions], y)
+
+    train, val, test = (data.rows(part, "real") for part in ("train", "val", "test"))
+    bench = Bench(
+        task=task, shape=data.shape, augment=data.modality.augment, val=source(data, val),
+        test=source(data, test), build=build, stop=stop,
+    )  # fmt: skip
+    return bench, source(data, train), source(fake, np.arange(len(fake)))
+
+
+def _recipe(n: int, steps: int | None, effort: Effort) -> Recipe:
+    return Recipe(steps=steps or max(1, round(effort.steps * steps_for(n))), batch=batch_for(n))
+
+
+def _say_plan(
+    data: Dataset, bench: Bench, real: Source, recipe: Recipe, effort: Effort, splits: int, seed: int
+) -> None:
+    """What can be seen at all, what will be done, and how long it will take: before it is done."""
+    held = len(bench.test) if splits == 1 else len(data.rows(origin="real"))
+    if isinstance(bench.task, Classes):
+        log.info(
+            "  power        with %d real test samples a lift below about %.1f points cannot be seen",
+            held,
+            power(held),
+        )
+    rare = bool(rare_classes(real.y, bench.task))
+    trainings, minutes = cost(real, bench, recipe, effort, seed, rare)
+    log.info(
+        "  lift         %s: %d trainings of %d steps%s, about %.1f minutes%s",
+        effort.name,
+        trainings * splits,
+        recipe.steps,
+        f" on {splits} splits" if splits > 1 else "",
+        minutes * splits,
+        ", and a generator a split" if splits > 1 else "",
+    )
+
+
+def _protocol(
+    trials: Sequence[Trial], data: Dataset, effort: Effort, seed: int, classifier: str
+) -> dict[str, Any]:
+    """How the verdict was found, for a statistician and for a machine."""
+    first = trials[0]
+    parts = {part: len(data.rows(part, "real")) for part in ("train", "val", "test")}
+    return {
+        "effort": effort.name,
+        "splits": len(trials),
+        "cross_validation": len(trials) > 1,
+        "seeds": effort.seeds,
+        "seed": seed,
+        "train_samples": parts["train"],
+        "val_samples": parts["val"],
+        "test_samples": sum(len(each.y) for each in trials),
+        "synthetic_samples": [len(each.chosen) for each in trials],
+        "steps": first.recipe.steps,
+        "batch": first.recipe.batch,
+        "learning_rate": first.recipe.learning_rate,
+        "weight_decay": first.recipe.weight_decay,
+        "strength": first.recipe.strength,
+        "tuning": first.tuning,
+        "stopped": sorted({name for each in trials for name in each.stopped}),
+        "trainings": sum(len(own) for each in trials for own in each.answers.values()),
+        "classifier": classifier or "sibling.metrics.recogniser",
+        "interval": (
+            "hierarchical bootstrap over "
+            + ("splits, seeds" if len(trials) > 1 else "seeds")
+            + " and groups of test samples, with Student's t for few repeats"
+            + (" and the correction of Nadeau and Bengio for splits that share samples" if len(trials) > 1 else "")
+        ),
+        "helps_if": "the lower end of the lift over every rival is above 0",
+    }  # fmt: skip
+
+
+def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset, task: Task) -> dict[str, Any]:
+    """What the verdict supports: exactly the mix that was tested, or nothing but the augmentation."""
+    recipe = trials[0].recipe
+    augmentation = {
+        "strength": recipe.strength, "batch": recipe.batch, "learning_rate": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay, "best_arm": found.rival,
+    }  # fmt: skip
+    names = fake.classes(np.arange(len(fake))) if isinstance(task, Classes) else ["all"] * len(fake)
+    have = dict(Counter(names))
+    if found.answer != "helps":
+        return {
+            "write": "nothing",
+            "amount": {},
+            "of": have,
+            "reason": found.sentence,
+            "augmentation": augmentation,
+        }
+    if len(trials) == 1:
+        amount = dict(Counter(names[i] for i in trials[0].chosen))
+    else:  # each split had synthetic samples of its own: how much of them, in the middle
+        share = float(np.median([len(each.chosen) / max(1, len(names)) for each in trials]))
+        amount = {name: max(1, round(min(1.0, share) * n)) for name, n in have.items()}
+    whole = amount == have
+    reason = (
+        found.sentence
+        if whole
+        else f"{found.sentence} Tested, and so supported, was this part of the synthetic samples."
+    )
+    return {
+        "write": "all" if whole else "some", "amount": amount, "of": have, "reason": reason, "augmentation": augmentation,
+    }  # fmt: skip
+
+
+def why_no_task(data: Dataset) -> str:
+    """Why a recogniser has nothing to read off these samples."""
+    from ..dataset import kinds_of
+
+    if not data.condition.columns:
+        return "a recogniser needs labels, and these samples have none"
+    kinds = sorted(set(kinds_of(data.condition).values()))
+    if "label" in kinds or "labels" in kinds:
+        return "a recogniser needs at least two classes"
+    return f"a recogniser reads classes, labels or numbers off a sample, and a {' and '.join(kinds)} is none here"

@@ -1,0 +1,256 @@
+"""How a recogniser is trained, and how that is tuned on the val part: the rival first, and as hard as the candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..device import best, generator, numpy_generator, seed_of, seeded
+from ..errors import UsageError
+from ..metrics.recogniser import Augment, epochs_of, new_recogniser, optimise
+from .tasks import Task
+
+__all__ = ["Bench", "Mix", "Recipe", "Run", "Source", "choose", "mixed", "train"]
+
+Fetch = Callable[[np.ndarray], torch.Tensor]
+MIXES = ("mixup", "cutmix")
+ALPHA = 0.4  # of the Beta distribution of mixup
+SLICE = 256  # samples a forward pass when answering
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one recogniser is trained.
+
+    steps          optimiser steps, the same in every arm
+    batch          samples a step
+    learning_rate  of AdamW at its peak
+    weight_decay   of AdamW
+    strength       of classic augmentation; None = not even the harmless flips
+    mix            "", "mixup" (Zhang et al. 2018) or "cutmix" (Yun et al. 2019)
+    balance        "", "weights" (rare classes weigh more in the loss) or "sampling" (they are drawn more often)
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    strength: float | None = 0.5
+    mix: str = ""
+    balance: str = ""
+
+    def but(self, **changes: Any) -> Recipe:
+        """The same with some arguments changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples to train on: `fetch(rows)` brings x of positions, y is what is to be read off them."""
+
+    fetch: Fetch
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: np.ndarray) -> Source:
+        """Some of its samples, in this order; a row may come more than once."""
+        return Source(lambda positions: self.fetch(rows[positions]), self.y[rows])
+
+
+class Mix:
+    """Several sources behind one index, without copying them together."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = [source for source in sources if len(source)]
+        self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
+        self.y = np.concatenate([source.y for source in self.sources])
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def x(self, rows: np.ndarray) -> torch.Tensor:
+        """float32 (N, C, *S) of these rows, in this order."""
+        parts, order = [], []
+        for number, source in enumerate(self.sources):
+            inside = np.flatnonzero((rows >= self._starts[number]) & (rows < self._starts[number + 1]))
+            if len(inside):
+                parts.append(source.fetch(rows[inside] - self._starts[number]))
+                order.append(inside)
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all trainings of one comparison share.
+
+    build    (shape, outputs) -> a network of the user's own; None = ours
+    stop     a signal number in it ends the work between two steps
+    """
+
+    task: Task
+    shape: Sequence[int]
+    augment: Augment
+    val: Source
+    test: Source
+    build: Callable[[Sequence[int], int], nn.Module] | None = None
+    stop: Sequence[int] = ()
+
+
+@dataclass
+class Run:
+    """What one trained recogniser says of the val and of the test part, and its loss on val."""
+
+    val: np.ndarray
+    test: np.ndarray
+    loss: float
+    notes: list[str] = field(default_factory=list)
+
+
+def train(pool: Mix, recipe: Recipe, bench: Bench, *path: int | str, test: bool = True) -> Run:
+    """Train one recogniser and ask it; a function of its arguments and of `path`, its random stream.
+
+    test  ask it about the test part too: no training whose answer is chosen by may see that
+    """
+    seed = seed_of(*path)
+    network = _network(bench, seed)
+    weight = _class_weights(pool, bench.task, recipe)
+    optimise(
+        network, _batches(pool, recipe, bench, seed), _mixed_loss(bench.task, weight), steps=recipe.steps,
+        learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, stop=bench.stop,
+    )  # fmt: skip
+    val, loss = _ask(network, bench.val, bench.task)
+    return Run(val, _ask(network, bench.test, bench.task)[0] if test else val[:0], loss)
+
+
+def _network(bench: Bench, seed: int) -> nn.Module:
+    """Our recogniser, or the user's. Raises UsageError where theirs does not do what is needed."""
+    if bench.build is None:
+        return new_recogniser(bench.shape, bench.task.outputs, seed, "recogniser")
+    with seeded(seed, "recogniser"):
+        network = bench.build(tuple(bench.shape), bench.task.outputs)
+    told = f"--classifier: build({tuple(bench.shape)}, {bench.task.outputs})"
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{told} gave a {type(network).__name__}; it must give a torch.nn.Module.")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(f"{told} gave a network without anything to train.")
+    network = network.to(best()).eval()
+    with torch.no_grad():
+        said = network(torch.zeros(2, *bench.shape, device=best()))
+    if not isinstance(said, torch.Tensor) or tuple(said.shape) != (2, bench.task.outputs):
+        shape = tuple(said.shape) if isinstance(said, torch.Tensor) else type(said).__name__
+        raise UsageError(
+            f"{told}: for 2 samples the network gave {shape}; it must give logits (2, {bench.task.outputs})."
+        )
+    return network
+
+
+def _batches(
+    pool: Mix, recipe: Recipe, bench: Bench, seed: int
+) -> Callable[[int], tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, float]]]:
+    """step -> x and (y, the y that it is mixed with, the share of the first)."""
+    device = best()
+    order = _order(pool, recipe, bench.task, seed)
+
+    def batch_of(step: int) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, float]]:
+        rows = order[step * recipe.batch : (step + 1) * recipe.batch]
+        x, y = pool.x(rows), torch.from_numpy(pool.y[rows])
+        if recipe.strength is not None:
+            x = bench.augment(x, recipe.strength, generator(seed, "augment", step))
+        other, share = y, 1.0
+        if recipe.mix:
+            x, at, share = mixed(x, recipe.mix, numpy_generator(seed, "mix", step))
+            other = y[at]
+        return x, (y.to(device), other.to(device), share)
+
+    return batch_of
+
+
+def mixed(x: torch.Tensor, mix: str, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """A batch (N, C, *S) with itself in another order: (x, that order (N,), the share that is still its own)."""
+    at = torch.from_numpy(rng.permutation(len(x)))
+    if mix == "mixup":
+        share = float(rng.beta(ALPHA, ALPHA))
+        return share * x + (1 - share) * x[at], at, share
+    # CutMix: a box with a uniform share of the sample comes from the other one, in half of the batches.
+    if rng.random() < 0.5:
+        return x, at, 1.0
+    edge = (1 - float(rng.random())) ** (1 / (x.ndim - 2))
+    box: list[slice] = []
+    for size in x.shape[2:]:
+        half, centre = edge * size / 2, float(rng.random()) * size
+        box.append(slice(max(0, round(centre - half)), min(size, round(centre + half))))
+    where = (slice(None), slice(None), *box)
+    out = x.clone()
+    out[where] = x[at][where]
+    cut = float(np.prod([part.stop - part.start for part in box])) / float(np.prod(x.shape[2:]))
+    return out, at, 1 - cut
+
+
+def _order(pool: Mix, recipe: Recipe, task: Task, seed: int) -> np.ndarray:
+    """Which samples come when: in epochs, or drawn so that all classes come alike often."""
+    total = recipe.steps * recipe.batch
+    if recipe.balance != "sampling":
+        return epochs_of(len(pool), total, seed, "pool")
+    counts = np.bincount(pool.y, minlength=task.outputs)
+    p = 1 / counts[pool.y]
+    return numpy_generator(seed, "pool").choice(len(pool), total, p=p / p.sum())
+
+
+def _class_weights(pool: Mix, task: Task, recipe: Recipe) -> torch.Tensor | None:
+    """(outputs,) weights of the classes: in proportion to 1 / count, 1 on average over the samples."""
+    if recipe.balance != "weights":
+        return None
+    counts = np.bincount(pool.y, minlength=task.outputs)
+    present = np.maximum(1, (counts > 0).sum())
+    weight = np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
+    return torch.from_numpy(weight.astype(np.float32)).to(best())
+
+
+def _mixed_loss(task: Task, weight: torch.Tensor | None) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+    def loss(said: torch.Tensor, wanted: tuple[torch.Tensor, torch.Tensor, float]) -> torch.Tensor:
+        y, other, share = wanted
+        own = task.loss(said, y, weight)
+        return own if share == 1.0 else share * own + (1 - share) * task.loss(said, other, weight)
+
+    return loss
+
+
+@torch.no_grad()
+def _ask(network: nn.Module, source: Source, task: Task) -> tuple[np.ndarray, float]:
+    """What a network says of a source, and its loss there (nan where that is empty)."""
+    device, said = best(), []
+    for start in range(0, len(source), SLICE):
+        rows = np.arange(start, min(len(source), start + SLICE))
+        said.append(network(source.fetch(rows).to(device)).float().cpu())
+    if not said:
+        return task.answers(torch.zeros(0, task.outputs)), float("nan")
+    every = torch.cat(said)
+    return task.answers(every), float(task.loss(every, torch.from_numpy(source.y), None))
+
+
+def choose(runs: Sequence[tuple[Any, Run]], task: Task, y: np.ndarray) -> int:
+    """The number of the best of several trainings, by their answers on the val part.
+
+    Of all whose metric lies within one standard error of the best, the one with the smallest loss: on 50
+    samples two recipes often differ by a single answer.
+    """
+    every = np.ones((1, len(y)))
+    values = np.array([float(task.values(run.val[None], y, every)[0, 0]) for _, run in runs])
+    near = values >= values.max() - _standard_error(values.max(), task, len(y))
+    losses = np.array([run.loss for _, run in runs])
+    return int(np.where(near, losses, np.inf).argmin())
+
+
+def _standard_error(value: float, task: Task, n: int) -> float:
+    if task.goal == "min":
+        return 0.02 * abs(value)
+    return float(np.sqrt(max(value * (1 - value), 1e-4) / max(1, n)) / 2)

@@ -1,0 +1,227 @@
+"""One split: tune the recipe on val, then train every arm with several seeds and ask it about the test part."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import joblib
+import numpy as np
+
+from ..device import cores, numpy_generator, threads
+from ..progress import Display
+from .arms import Arm, arms_of, rare_classes, subset
+from .effort import Effort
+from .recipe import MIXES, Bench, Mix, Recipe, Run, Source, choose, train
+from .tasks import Classes, Values
+
+__all__ = ["Trial", "cost", "in_parallel", "job", "trial"]
+
+log = logging.getLogger("sibling")
+
+LEAST_VAL = 20  # fewer cannot choose between recipes
+HOPELESS = 3.5  # standard errors on the val part: a rival that far behind another is not repeated
+
+
+@dataclass
+class Trial:
+    """What came out on one split.
+
+    answers  arm -> (S, n_test, ...) what its S recognisers say of the test part
+    val      arm -> (S, n_val, ...) the same of the val part
+    y        (n_test, ...) what is true
+    groups   (n_test,) duplicates share a number
+    arms     in order
+    recipe   tuned on the val part
+    chosen   rows of the synthetic samples that the candidate took
+    share    test samples a training sample: what neighbouring splits have in common
+    stopped  rivals that were not repeated, because they could not win
+    """
+
+    answers: dict[str, np.ndarray]
+    val: dict[str, np.ndarray]
+    y: np.ndarray
+    groups: np.ndarray
+    arms: list[Arm]
+    recipe: Recipe
+    chosen: np.ndarray
+    share: float
+    tuning: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+
+def trial(
+    *,
+    real: Source,
+    fake: Source,
+    groups: np.ndarray,
+    bench: Bench,
+    recipe: Recipe,
+    effort: Effort,
+    seed: int,
+) -> Trial:
+    """Tune, then train all arms; a function of its arguments.
+
+    real, fake  the real train part, and the synthetic samples
+    groups      (n_test,) duplicates share a number
+    recipe      to start from: its steps stay
+    """
+    with threads(1):  # a small network does not gain from a second thread; a second network does
+        rare = rare_classes(real.y, bench.task)
+        recipe, mix, tuning = _tuned(real, bench, recipe, effort, seed)
+        chosen = _mixing(real, fake, bench, recipe, effort, seed, rare, tuning)
+        arms = arms_of(
+            real=real, fake=fake, chosen=chosen, recipe=recipe, mix=mix, task=bench.task,
+            imbalanced=bool(rare) and isinstance(bench.task, Classes), rng=numpy_generator(seed, "arms"),
+        )  # fmt: skip
+        runs, stopped = _repeated(arms, bench, effort, seed)
+    return Trial(
+        answers={name: np.stack([run.test for run in own]) for name, own in runs.items()},
+        val={name: np.stack([run.val for run in own]) for name, own in runs.items()},
+        y=bench.test.y, groups=groups, arms=arms, recipe=recipe, chosen=chosen,
+        share=len(bench.test) / max(1, len(real)), tuning=tuning, stopped=stopped,
+    )  # fmt: skip
+
+
+def in_parallel(name: str, jobs: Sequence[Callable[[], Run]]) -> list[Run]:
+    """Run trainings on all cores, one thread each; the results in order."""
+    with Display(name, len(jobs)) as display:
+        run = joblib.Parallel(n_jobs=min(cores(), len(jobs)), backend="threading", return_as="generator")
+        results: Iterable[Run] = run(joblib.delayed(job)() for job in jobs)
+        found = []
+        for result in results:
+            found.append(result)
+            display.update(len(found), f"{len(found)} of {len(jobs)}")
+    return found
+
+
+def job(pool: Mix, recipe: Recipe, bench: Bench, *path: int | str, test: bool = False) -> Callable[[], Run]:
+    return lambda: train(pool, recipe, bench, *path, test=test)
+
+
+def _best(name: str, options: Sequence[tuple[str, Mix, Recipe]], bench: Bench, seed: int) -> tuple[int, str]:
+    """Which of several (label, pool, recipe) is best on the val part, and a sentence with all of them."""
+    if len(options) == 1:
+        return 0, f"{name}: {options[0][0]}"
+    runs = in_parallel(
+        name, [job(pool, recipe, bench, seed, "tune", name, label) for label, pool, recipe in options]
+    )
+    y, every = bench.val.y, np.ones((1, len(bench.val)))
+    number = choose(list(zip(options, runs, strict=True)), bench.task, y)
+    shown = ", ".join(
+        f"{label} {abs(float(bench.task.values(run.val[None], y, every)[0, 0])):.4g}"
+        for (label, _, _), run in zip(options, runs, strict=True)
+    )
+    return number, f"{name}: {options[number][0]}, on the val part the best of {shown} ({bench.task.metric})"
+
+
+def _tuned(
+    real: Source, bench: Bench, recipe: Recipe, effort: Effort, seed: int
+) -> tuple[Recipe, str, list[str]]:
+    """The recipe of the real samples, and the better of mixup and CutMix; each step says what it chose from."""
+    pool, notes = Mix([real]), []
+    turns = not isinstance(bench.task, Values)  # a turn or a shift may be the very number
+    recipe = recipe.but(strength=0.5 if turns else 0.0)
+    if len(bench.val) < LEAST_VAL:
+        notes.append(f"{len(bench.val)} val samples are too few to tune anything: the usual recipe is used.")
+        return recipe, "mixup", notes
+    rates = effort.own_rates if bench.build is not None else (recipe.learning_rate,)
+    batches = sorted({max(8, min(len(real), round(recipe.batch * factor))) for factor in effort.batches})
+    grid = [
+        recipe.but(learning_rate=rate, weight_decay=decay, batch=batch)
+        for rate in rates for decay in effort.decays for batch in batches
+    ]  # fmt: skip
+    options = [
+        (f"rate {r.learning_rate:g}, weight decay {r.weight_decay:g}, batch {r.batch}", pool, r) for r in grid
+    ]
+    number, note = _best("rate, weight decay and batch", options, bench, seed)
+    recipe = grid[number]
+    notes.append(note)
+    strengths = effort.strengths if turns else (0.0, *effort.strengths)
+    tried = list(dict.fromkeys(strengths))
+    number, note = _best(
+        "strength of classic augmentation",
+        [(f"{s:g}", pool, recipe.but(strength=s)) for s in tried],
+        bench,
+        seed,
+    )
+    recipe = recipe.but(strength=tried[number])
+    notes.append(note)
+    mixes = MIXES[: effort.mixes]
+    number, note = _best("mix", [(mix, pool, recipe.but(mix=mix)) for mix in mixes], bench, seed)
+    notes.append(note)
+    return recipe, mixes[number], notes
+
+
+def _mixing(
+    real: Source, fake: Source, bench: Bench, recipe: Recipe, effort: Effort, seed: int, rare: list[int],
+    notes: list[str],
+) -> np.ndarray:  # fmt: skip
+    """Rows of the synthetic samples that the candidate takes: how many, and whether of rare classes alone."""
+    sizes = sorted(
+        {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios} | {len(fake)}
+    )
+    options = {f"{size:,} synthetic samples": subset(fake.y, size) for size in sizes}
+    if rare:
+        own = subset(fake.y, len(fake), rare)
+        if len(own):
+            options[f"the {len(own):,} synthetic samples of rare classes"] = own
+    if len(bench.val) < LEAST_VAL:
+        return options[f"{len(fake):,} synthetic samples"]
+    pools = [(name, Mix([real, fake.take(rows)]), recipe) for name, rows in options.items()]
+    number, note = _best("mixing", pools, bench, seed)
+    notes.append(note)
+    return list(options.values())[number]
+
+
+def _repeated(
+    arms: list[Arm], bench: Bench, effort: Effort, seed: int
+) -> tuple[dict[str, list[Run]], list[str]]:
+    """arm -> its runs. After the first round, rivals that are hopeless on val are not repeated."""
+    jobs = [job(arm.pool, arm.recipe, bench, seed, "arm", arm.name, 0, test=True) for arm in arms]
+    runs = {arm.name: [run] for arm, run in zip(arms, in_parallel("arms", jobs), strict=True)}
+    stopped = _hopeless(arms, runs, bench)
+    todo = [
+        (arm, number)
+        for number in range(1, effort.seeds)
+        for arm in arms
+        if arm.name not in stopped and (arm.role in ("rival", "candidate") or number < effort.control_seeds)
+    ]
+    jobs = [job(arm.pool, arm.recipe, bench, seed, "arm", arm.name, n, test=True) for arm, n in todo]
+    if jobs:
+        for (arm, _), run in zip(todo, in_parallel("arms again", jobs), strict=True):
+            runs[arm.name].append(run)
+    return runs, stopped
+
+
+def _hopeless(arms: list[Arm], runs: dict[str, list[Run]], bench: Bench) -> list[str]:
+    """Rivals that another rival beats on val by far: to leave them out can only cost a fluke."""
+    n = len(bench.val)
+    rivals = [arm.name for arm in arms if arm.role == "rival"]
+    if n < LEAST_VAL or not isinstance(bench.task, Classes) or len(rivals) < 2:
+        return []
+    right = {name: (runs[name][0].val["y"] == bench.val.y).astype(float) for name in rivals}
+    best = max(rivals, key=lambda name: float(right[name].mean()))
+    out = []
+    for name in rivals:
+        behind = right[best] - right[name]
+        if behind.mean() > HOPELESS * max(float(behind.std()), 0.1) / np.sqrt(n) + 0.02:
+            out.append(name)
+    return out
+
+
+def cost(
+    real: Source, bench: Bench, recipe: Recipe, effort: Effort, seed: int, imbalanced: bool
+) -> tuple[int, float]:
+    """How many trainings a trial needs, and minutes, from 5 steps of one of them on one thread."""
+    with threads(1):
+        start = time.perf_counter()
+        few = Bench(
+            bench.task, bench.shape, bench.augment, bench.val.take(np.arange(0)), bench.test, bench.build
+        )
+        train(Mix([real]), recipe.but(steps=6), few, seed, "cost", test=False)
+        seconds = (time.perf_counter() - start) / 6 * recipe.steps
+    trainings = effort.trainings(imbalanced, own=bench.build is not None)
+    return trainings, trainings * seconds / min(cores(), trainings) / 60

@@ -1,0 +1,151 @@
+"""What is judged, and against what: samples of one of our runs, or a folder that another tool made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import files
+from .dataset import Dataset, is_store
+from .duplicates import group
+from .errors import BadInput
+from .judge import judged_rows, synthetic_of
+from .read import read
+from .registry import suggest
+from .snapshot import Snapshot
+
+__all__ = ["Subject", "subject_of"]
+
+
+@dataclass
+class Subject:
+    """Synthetic samples beside the real ones that they are judged against.
+
+    snapshot  the run that made them; None where another tool did
+    folder    where the evaluation goes
+    notes     what a reader must know about them
+    """
+
+    data: Dataset
+    fake: Dataset
+    snapshot: Snapshot | None
+    folder: Path
+    notes: list[str] = field(default_factory=list)
+
+
+def subject_of(
+    fake: str | Path | Dataset, against: str | Path | Snapshot | Dataset, out: str | Path | None
+) -> Subject:
+    """Read both sides. Raises BadInput, UsageError.
+
+    against  a run folder; or real samples: a folder, a store, a Dataset
+    """
+    if (
+        isinstance(against, str | Path)
+        and (Path(against) / "run.json").is_file()
+        and not is_store(Path(against))
+    ):
+        against = Snapshot(against)
+    if isinstance(against, Snapshot):
+        return _own(fake, against, out)
+    return _foreign(fake, against, out)
+
+
+def _own(fake: str | Path | Dataset, snapshot: Snapshot, out: str | Path | None) -> Subject:
+    data = snapshot.data
+    folder = Path(out) if out is not None else snapshot.folder / "evaluation"
+    if not isinstance(fake, Dataset):
+        files.refuse_overlap(Path(out) if out is not None else snapshot.folder, Path(fake))
+        fake = read(fake, like=data)
+    fake = synthetic_of(fake, snapshot)
+    notes = _curation_notes(snapshot)
+    if len(judged := judged_rows(fake)) < len(fake):
+        notes.append(f"{len(fake) - len(judged)} samples of no class that was seen were left out.")
+        fake = fake.subset(judged)
+    return Subject(data, fake, snapshot, folder, notes)
+
+
+def _foreign(fake: str | Path | Dataset, against: str | Path | Dataset, out: str | Path | None) -> Subject:
+    """Samples of another tool: nobody knows what it has seen, so what can be seen of that is looked for and said."""
+    if isinstance(fake, Dataset):
+        folder = Path(out) if out is not None else Path("evaluation")
+    else:
+        place = Path(fake)
+        folder = Path(out) if out is not None else place.with_name(place.name + "-evaluation")
+        files.refuse_overlap(folder, place)
+        if isinstance(against, str | Path):
+            files.refuse_overlap(folder, Path(against))
+    data = read(against)
+    if not len(data.rows("train", "real")):
+        raise BadInput("There are no real samples in the train part to judge against.")
+    made = fake if isinstance(fake, Dataset) else read(fake, like=data)
+    rows = made.rows(origin="synthetic")
+    if len(rows) == 0:  # another tool does not say that its samples are synthetic
+        rows = np.arange(len(made))
+    notes = [
+        "These samples were made by another tool. Whether it has seen the test part of the real ones cannot be known "
+        "from here: if it has, the verdict is too good. Train it on the train part alone."
+    ]
+    rows = _of_known_classes(made, data, rows, notes)
+    rows = _not_held_out(made, data, rows, notes)
+    made = made.subset(rows)
+    for name in ("origin", "split"):
+        made.table[name] = ["synthetic" if name == "origin" else "train"] * len(made)
+    return Subject(data, made, None, folder, notes)
+
+
+def _of_known_classes(made: Dataset, data: Dataset, rows: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Those whose class the real samples have. Raises BadInput where none is left."""
+    known = {*data.condition.classes}
+    names = made.classes(rows)
+    strange = sorted({name for name in names if name not in known})
+    if strange:
+        shown = ", ".join(f"{name!r}{suggest(name, list(known))}" for name in strange[:5])
+        kept = np.array([i for i, name in zip(rows, names, strict=True) if name in known], np.int64)
+        if len(kept) == 0:
+            raise BadInput(
+                f"No synthetic sample is of a class that the real ones have: {shown}; known: {', '.join(sorted(known)[:10])}."
+            )
+        notes.append(
+            f"{len(rows) - len(kept)} samples of classes that the real ones lack were left out: {shown}."
+        )
+        return kept
+    return rows
+
+
+def _not_held_out(made: Dataset, data: Dataset, rows: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Those that are no (near-)duplicate of a real sample of the test or val part: these would be the answer itself."""
+    held = np.concatenate([data.rows(part, "real") for part in ("test", "val")])
+    if len(held) == 0 or len(rows) == 0:
+        return rows
+    raw = np.concatenate([np.asarray(data.raw[held]), np.asarray(made.raw[rows])])
+    digests = [files.hash_bytes(np.ascontiguousarray(sample).tobytes()) for sample in raw]
+    numbers, _, _ = group(raw, np.arange(len(raw)), digests, data.modality.fingerprints(raw))
+    of_held = set(numbers[: len(held)])
+    kept = np.array(
+        [i for i, n in zip(rows, numbers[len(held) :], strict=True) if n not in of_held], np.int64
+    )
+    if len(kept) < len(rows):
+        notes.append(
+            f"{len(rows) - len(kept)} of {len(rows):,} synthetic samples are (near-)duplicates of held-out real ones: they "
+            "were left out, and whoever made them has seen the test part."
+        )
+    if len(kept) == 0:
+        raise BadInput(
+            "Every synthetic sample is a duplicate of a held-out real one: there is nothing to judge."
+        )
+    return kept
+
+
+def _curation_notes(snapshot: Snapshot) -> list[str]:
+    """After curation no copy is left by construction: how many there were belongs beside the score."""
+    if not (snapshot.folder / "curation.json").exists():
+        return []
+    summary = files.read_json(snapshot.folder / "curation.json")
+    notes = [f"Curation left fewer than asked for: {short}." for short in summary.get("short") or []]
+    first = summary.get("copies_at_first") or {}
+    if first.get("looked_at"):
+        notes.append(f"Before curation {first['copies']} of {first['looked_at']:,} samples were copies.")
+    return notes

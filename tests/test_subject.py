@@ -1,0 +1,122 @@
+"""Samples of another tool against a folder of real ones: what is read, what is left out, and what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import blobs
+from PIL import Image
+
+import sibling
+from sibling import files
+from sibling.cli import main
+from sibling.errors import BadInput, UsageError
+from sibling.subject import subject_of
+
+
+def tree(folder: Path, n: int, seed: int, rename: Callable[[str], str] = str) -> Path:
+    """Class folders of PNG files."""
+    raw, names = blobs(n, seed=seed)
+    for i, (picture, name) in enumerate(zip(raw, names, strict=True)):
+        place = folder / rename(name)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[0]).save(place / f"{seed}-{i:03d}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Real pictures with their own train and test part."""
+    tree(tmp_path / "photos" / "train", 60, 0)
+    tree(tmp_path / "photos" / "test", 60, 1)
+    return tmp_path / "photos"
+
+
+def test_any_folder_is_judged_against_a_folder(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tree(tmp_path / "other", 40, 5)
+    before = sorted(path.as_posix() for path in tmp_path.rglob("*") if "evaluation" not in path.as_posix())
+    assert main(["evaluate", str(other), "--against", str(photos), "--quick", "--steps", "12"]) == 0
+    folder = tmp_path / "other-evaluation"
+    verdict, scores = (files.read_json(folder / f"{name}.json") for name in ("verdict", "scores"))
+    assert verdict["verdict"] in ("helps", "no evidence", "harms")
+    assert {"lift", "low", "high", "metric", "arms", "protocol"} <= set(verdict)
+    assert verdict["protocol"]["test_samples"] == 60
+    assert "another tool" in " ".join(scores["notes"])
+    assert verdict["sentence"] in capsys.readouterr().out
+    assert sibling.verify(folder) == []
+    after = sorted(path.as_posix() for path in tmp_path.rglob("*") if "evaluation" not in path.as_posix())
+    assert after == before  # neither the samples nor the real ones were touched
+
+
+def test_all_samples_of_a_foreign_folder_are_synthetic(photos: Path, tmp_path: Path) -> None:
+    subject = subject_of(tree(tmp_path / "other", 40, 5), photos, None)
+    assert set(subject.fake.table["origin"]) == {"synthetic"}
+    assert set(subject.fake.table["split"]) == {"train"}
+    assert subject.snapshot is None
+    assert len(subject.fake) == 40
+
+
+def test_copies_of_held_out_samples_are_left_out_and_said(photos: Path, tmp_path: Path) -> None:
+    other = tree(tmp_path / "other", 40, 5)
+    for path in sorted((photos / "test" / "left").iterdir())[:3]:
+        (other / "left" / f"stolen-{path.name}").write_bytes(path.read_bytes())
+    subject = subject_of(other, photos, None)
+    assert not any("stolen" in key for key in subject.fake.table["key"])
+    assert any("has seen the test part" in note for note in subject.notes)
+    with pytest.raises(BadInput, match="duplicate of a held-out"):
+        subject_of(photos / "test", photos, tmp_path / "out")
+
+
+def test_unknown_classes_are_left_out_with_a_hint(photos: Path, tmp_path: Path) -> None:
+    other = tree(tmp_path / "other", 20, 5, lambda name: "lefft" if name == "left" else name)
+    subject = subject_of(other, photos, None)
+    assert set(subject.fake.classes(np.arange(len(subject.fake)))) == {"right"}
+    assert any("lefft" in note and "left" in note for note in subject.notes)
+    with pytest.raises(BadInput, match="No synthetic sample is of a class"):
+        subject_of(tree(tmp_path / "strange", 10, 5, lambda name: "x" + name * 3), photos, None)
+
+
+def test_the_evaluation_never_lies_in_what_it_judges(photos: Path, tmp_path: Path) -> None:
+    other = tree(tmp_path / "other", 20, 5)
+    for out in (other / "evaluation", photos / "evaluation"):
+        with pytest.raises(UsageError):
+            subject_of(other, photos, out)
+
+
+def test_a_data_set_in_memory_can_be_what_it_is_judged_against(photos: Path, tmp_path: Path) -> None:
+    data = sibling.read(photos)
+    made = sibling.read(tree(tmp_path / "other", 20, 5), like=data)
+    found = sibling.evaluate(made, against=data, out=tmp_path / "out", lift=False)
+    assert found.scores
+    assert not found.verdict.decided
+    assert "not asked for" in found.verdict.sentence
+
+
+def test_quick_and_thorough_exclude_each_other(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exclude each other"):
+        sibling.evaluate(tmp_path, against=photos, quick=True, thorough=True)
+    with pytest.raises(UsageError, match="seeds is 0"):
+        sibling.evaluate(tmp_path, against=photos, seeds=0)
+
+
+def test_a_classifier_of_ones_own_from_the_command_line(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mymodule.py").write_text(
+        "from math import prod\n"
+        "from torch import nn\n\n"
+        "def build(shape, outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), outputs))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    other = tree(tmp_path / "other", 20, 5)
+    command = ["evaluate", str(other), "--against", str(photos), "--quick", "--steps", "5"]
+    assert main([*command, "--classifier", "mymodule:build"]) == 0
+    verdict = files.read_json(tmp_path / "other-evaluation" / "verdict.json")
+    assert verdict["protocol"]["classifier"] == "mymodule:build"
+    assert main([*command, "--classifier", "mymodule:bild"]) == 2
