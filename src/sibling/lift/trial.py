@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import joblib
 import numpy as np
 
 from ..device import cores, numpy_generator, threads
@@ -87,13 +87,17 @@ def trial(
 
 def in_parallel(name: str, jobs: Sequence[Callable[[], Run]]) -> list[Run]:
     """Run trainings on all cores, one thread each; the results in order."""
-    with Display(name, len(jobs)) as display:
-        run = joblib.Parallel(n_jobs=min(cores(), len(jobs)), backend="threading", return_as="generator")
-        results: Iterable[Run] = run(joblib.delayed(job)() for job in jobs)
-        found = []
-        for result in results:
-            found.append(result)
-            display.update(len(found), f"{len(found)} of {len(jobs)}")
+    found: list[Run] = []
+    # The pool waits for its threads whatever happens: one that still trains while the interpreter leaves aborts it.
+    with Display(name, len(jobs)) as display, ThreadPoolExecutor(min(cores(), len(jobs))) as pool:
+        waiting = [pool.submit(job) for job in jobs]
+        try:
+            for each in waiting:
+                found.append(each.result())
+                display.update(len(found), f"{len(found)} of {len(jobs)}")
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
     return found
 
 
