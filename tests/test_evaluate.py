@@ -21,7 +21,7 @@ from sibling import files
 from sibling.dataset import Dataset, condition_of, synthetic
 from sibling.errors import BadInput, UsageError
 from sibling.judge import Numbers, label_errors
-from sibling.lift.arms import CANDIDATE, CONTROLS
+from sibling.lift.arms import CANDIDATE, CONTROL
 from sibling.metrics import METRICS
 from sibling.metrics.features import RandomFeatures, in_batches
 from sibling.metrics.recogniser import Pool, Recogniser, train_recogniser
@@ -166,7 +166,7 @@ def test_the_floor_is_what_real_samples_get(easy: Snapshot, judged: Evaluation) 
 
 def test_the_verdict_has_every_arm(judged: Evaluation) -> None:
     found = judged.verdict
-    assert {"real", "real + classic", "real + duplicates", CANDIDATE, *CONTROLS, "synthetic only"} <= set(
+    assert {"real", "real + classic", "real + duplicates", CANDIDATE, CONTROL, "synthetic only"} <= set(
         found.arms
     )
     assert found.seeds == 4  # short trainings are repeated more often

@@ -21,7 +21,7 @@ from sibling.lift.arms import CANDIDATE, Arm, arms_of, like, rare_classes, subse
 from sibling.lift.compare import compare
 from sibling.lift.curve import equivalent
 from sibling.lift.effort import EFFORTS, Effort
-from sibling.lift.recipe import Bench, Mix, Recipe, Run, Source, choose, mixed, train
+from sibling.lift.recipe import Bench, Recipe, Run, Source, choose, mixed, pool_of, train
 from sibling.lift.statistics import lifts, power
 from sibling.lift.tasks import CLASS, Classes, Labels, Values, calibration_error, task_of
 from sibling.lift.trial import Trial
@@ -132,10 +132,10 @@ def constructed(
             runs.append(np.where(own < norm.ppf(level), y, (y + 1) % 4))
         answers[name] = said(runs)
     roles = {CANDIDATE: "candidate", "shuffled labels": "control"}
-    nothing = Mix([Source(lambda rows: torch.zeros(len(rows), 1), np.zeros(1))])
+    nothing = pool_of(Source(lambda rows: torch.zeros(len(rows), 1), np.zeros(1)))
     known = [Arm(name, nothing, Recipe(10, 8), roles.get(name, "rival"), "") for name in arms]  # type: ignore[arg-type]
     groups = np.arange(n) if groups is None else groups
-    return Trial(answers, {}, y, groups, known, Recipe(10, 8), np.arange(1), 0.25)
+    return Trial(answers, y, groups, known, Recipe(10, 8), np.arange(1), 0.25)
 
 
 def answered(accuracy: dict[str, float], trials: int = 1, **options: Any) -> Verdict:
@@ -262,7 +262,7 @@ def test_duplicates_are_drawn_together() -> None:
     task = Classes(list("abcd"))
     alone = lifts([made], task, CANDIDATE, ["real"], np.random.default_rng(1), 1_000)
     doubled = Trial(
-        {k: np.repeat(v, 2, 1) for k, v in made.answers.items()}, {}, np.repeat(made.y, 2),
+        {k: np.repeat(v, 2, 1) for k, v in made.answers.items()}, np.repeat(made.y, 2),
         np.repeat(made.groups, 2), made.arms, made.recipe, made.chosen, made.share,
     )  # fmt: skip
     twice = lifts([doubled], task, CANDIDATE, ["real"], np.random.default_rng(1), 1_000)
@@ -355,11 +355,11 @@ def test_the_arms_are_what_they_say() -> None:
     placebo = arms["real + duplicates"].pool
     known = {row.numpy().tobytes() for row in real.fetch(np.arange(40))}
     assert {row.numpy().tobytes() for row in placebo.x(np.arange(40, 100))} <= known
-    left = placebo.x(np.flatnonzero(placebo.y == 0))  # repeated with their own labels
+    left = placebo.x(np.flatnonzero(placebo.labels == 0))  # repeated with their own labels
     assert (left[..., :4].mean((1, 2, 3)) > left[..., 4:].mean((1, 2, 3))).all()
     wrong = arms["shuffled labels"].pool
-    assert sorted(wrong.y[40:]) == sorted(fake.y)
-    assert (wrong.y[40:] != fake.y).any()
+    assert sorted(wrong.labels[40:]) == sorted(fake.y)
+    assert (wrong.labels[40:] != fake.y).any()
 
 
 def test_the_candidate_and_its_placebo_have_equally_many() -> None:
@@ -410,7 +410,7 @@ def test_mixup_and_cutmix_by_hand() -> None:
 
 def test_a_training_is_a_function_of_its_arguments() -> None:
     runs = [
-        train(Mix([side(30)]), Recipe(5, 8, mix=mix), bench_of(), 0, "x")
+        train(pool_of(side(30)), Recipe(5, 8, mix=mix), bench_of(), 0, "x")
         for mix in ("", "", "mixup", "cutmix")
     ]
     assert np.array_equal(runs[0].test, runs[1].test)
@@ -420,7 +420,7 @@ def test_a_training_is_a_function_of_its_arguments() -> None:
 
 def test_class_weights_and_sampling_by_hand() -> None:
     y = np.repeat([0, 1], [90, 10])
-    pool, task = Mix([Source(lambda rows: torch.zeros(len(rows), 1), y)]), Classes(["a", "b"])
+    pool, task = pool_of(Source(lambda rows: torch.zeros(len(rows), 1), y)), Classes(["a", "b"])
     plain = Recipe(100, 10)
     weight = recipe._class_weights(pool, task, plain.but(balance="weights"))
     assert weight is not None
@@ -463,7 +463,7 @@ def linear(shape: Sequence[int], outputs: int) -> nn.Module:
 
 
 def test_a_recogniser_of_ones_own_is_trained_like_ours() -> None:
-    run = train(Mix([side(60)]), Recipe(40, 32, learning_rate=0.02), bench_of(build=linear), 0, "own")
+    run = train(pool_of(side(60)), Recipe(40, 32, learning_rate=0.02), bench_of(build=linear), 0, "own")
     assert float((run.test["y"] == bench_of().test.y).mean()) > 0.9
 
 
@@ -477,7 +477,7 @@ def test_a_recogniser_of_ones_own_is_trained_like_ours() -> None:
 )
 def test_a_recogniser_that_does_not_fit_is_refused(build: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        train(Mix([side(20)]), Recipe(2, 8), bench_of(build=build), 0, "own")
+        train(pool_of(side(20)), Recipe(2, 8), bench_of(build=build), 0, "own")
 
 
 # ---- whole comparisons ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import nn
 from . import __version__, files
 from .dataset import Dataset
 from .errors import UsageError
-from .fidelity import copies, fidelity
+from .fidelity import MOST_SCORED, copies, fidelity
 from .folds import cross_validated, folds_of, split_anew
 from .judge import Numbers, label_errors, most_rows
 from .lift.answer import undecided
@@ -31,7 +31,6 @@ __all__ = ["check_effort", "evaluate", "verdict_json"]
 
 log = logging.getLogger("sibling")
 
-MOST_SCORED = 2_000  # samples a side for the distances
 MOST_CLASSES_SHOWN = 40
 SMALL_TEST = 50  # fewer test samples show no lift below 9 points: every sample is tested once instead
 LEAST_FOLDED = 30  # real samples; below that even all of them show nothing

@@ -27,7 +27,7 @@ from .registry import lookup, names
 from .spaces import Space, spaces_of
 from .types import Score
 
-__all__ = ["copies", "fidelity", "like_the_test_part"]
+__all__ = ["MOST_SCORED", "copies", "fidelity", "like_the_test_part"]
 
 MOST_SCORED = 2_000  # samples a side
 LEAST_SCORED = 10  # real samples a side, below which a distance means nothing

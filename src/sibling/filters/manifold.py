@@ -13,7 +13,7 @@ from ..judge import MOST_HELD, MOST_TRAIN, fetcher, most_rows
 from ..metrics.agreement import FALSE_ALARMS
 from ..metrics.features import in_batches
 from ..metrics.points import row_chunks, squared_distances
-from ..metrics.recogniser import Recogniser
+from ..spaces.recogniser import Measured
 from . import Filter, Finding, Idle
 from .basis import LEAST, Real, Seen, tail
 
@@ -102,12 +102,6 @@ def _by_class(real: Real, rows: np.ndarray, features: torch.Tensor) -> dict[int,
     return {c: features[np.flatnonzero(classes == c)] for c in np.unique(classes).tolist()}
 
 
-def _seen_by(network: Recogniser) -> Network:
-    """What the last layer of a trained network sees."""
-    device = next(network.parameters()).device
-    return lambda x: network.features(x.to(device)).float().cpu()
-
-
 class OffManifold:
     """The distance to the k-th nearest training sample of the own class, where random convolutions see it and
     where cross-fitted recognisers (regressors, where y is a number) do; too far in either is too far.
@@ -123,7 +117,7 @@ class OffManifold:
         judges = real.recognisers or real.regressors
         self.spaces = [_Space("random", [real.network] * len(real.folds), real)]
         if judges is not None:
-            self.spaces.append(_Space("recogniser", [_seen_by(one) for one in judges.networks], real))
+            self.spaces.append(_Space("recogniser", [Measured(one, "") for one in judges.networks], real))
         rate = FALSE_ALARMS / len(self.spaces)
         self.limits = [tail(space.held, rate, upper=True) for space in self.spaces]
         self.count = min(len(space.held) for space in self.spaces)

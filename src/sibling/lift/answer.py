@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..types import Verdict
-from .arms import CANDIDATE
+from .arms import CANDIDATE, CONTROL
 from .statistics import Lifts, lifts, power, spread_of
 from .tasks import Classes, Task, Values
 from .trial import Trial
@@ -17,7 +17,6 @@ from .trial import Trial
 __all__ = ["LEAST_TEST", "answer", "undecided"]
 
 LEAST_TEST = 20
-CONTROL = "shuffled labels"
 
 
 def answer(
@@ -144,9 +143,7 @@ def _per_class(
 def _only(each: Trial, kept: np.ndarray) -> Trial:
     """A trial with some of its test samples."""
     answers = {name: own[:, kept] for name, own in each.answers.items()}
-    return Trial(
-        answers, each.val, each.y[kept], each.groups[kept], each.arms, each.recipe, each.chosen, each.share
-    )
+    return Trial(answers, each.y[kept], each.groups[kept], each.arms, each.recipe, each.chosen, each.share)
 
 
 def _sentence(

@@ -8,14 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from .recipe import Mix, Recipe, Source
+from ..metrics.recogniser import Pool
+from .recipe import Recipe, Source, pool_of
 from .tasks import Classes, Task
 
-__all__ = ["CANDIDATE", "CONTROLS", "Arm", "arms_of", "like", "rare_classes", "shuffled", "subset"]
+__all__ = ["CANDIDATE", "CONTROL", "Arm", "arms_of", "like", "rare_classes", "shuffled", "subset"]
 
 Role = Literal["rival", "candidate", "control", "reference"]
 CANDIDATE = "real + synthetic"
-CONTROLS = ("shuffled labels",)
+CONTROL = "shuffled labels"
 MIXED = "real + classic + mix"
 RARE = 0.5  # a class with fewer samples than this share of the median class, or of the largest, is rare
 
@@ -31,7 +32,7 @@ class Arm:
     """
 
     name: str
-    pool: Mix
+    pool: Pool
     recipe: Recipe
     role: Role
     meaning: str
@@ -59,7 +60,7 @@ def arms_of(
     kept = fake.take(chosen)
     placebo = real.take(like(kept.y, real.y, rng))
     wrong = Source(kept.fetch, shuffled(kept.y, rng))
-    both, plain = Mix([real, kept]), Mix([real])
+    both, plain = pool_of(real, kept), pool_of(real)
     share = f"{len(kept):,} synthetic samples"
     arms = [
         Arm("real", plain, recipe.but(strength=None), "rival", "the real train part as it is"),
@@ -78,12 +79,12 @@ def arms_of(
         ]  # fmt: skip
     return [
         *arms,
-        Arm("real + duplicates", Mix([real, placebo]), recipe, "rival",
+        Arm("real + duplicates", pool_of(real, placebo), recipe, "rival",
             f"placebo: {len(kept):,} repeated real samples in place of the synthetic ones"),
         Arm(CANDIDATE, both, recipe, "candidate", f"classic augmentation and {share}"),
-        Arm("shuffled labels", Mix([real, wrong]), recipe, "control",
+        Arm(CONTROL, pool_of(real, wrong), recipe, "control",
             "must lose: the same synthetic samples with their labels shuffled"),
-        Arm("synthetic only", Mix([fake]), recipe, "reference", "no real sample at all, classic augmentation"),
+        Arm("synthetic only", pool_of(fake), recipe, "reference", "no real sample at all, classic augmentation"),
     ]  # fmt: skip
 
 

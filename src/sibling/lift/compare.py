@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..dataset import Dataset
+from ..dataset import Dataset, kinds_of
 from ..device import numpy_generator, seed_of
 from ..judge import batch_for, fetcher, steps_for
 from ..signals import stopping
@@ -211,8 +211,6 @@ def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset, task: Task) 
 
 def why_no_task(data: Dataset) -> str:
     """Why a recogniser has nothing to read off these samples."""
-    from ..dataset import kinds_of
-
     if not data.condition.columns:
         return "a recogniser needs labels, and these samples have none"
     kinds = sorted(set(kinds_of(data.condition).values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,15 @@ from torch import nn
 
 from ..device import best, generator, numpy_generator, seed_of, seeded
 from ..errors import UsageError
-from ..metrics.recogniser import Augment, epochs_of, new_recogniser, optimise
+from ..metrics.features import in_batches
+from ..metrics.recogniser import Augment, Pool, epochs_of, new_recogniser, optimise
 from .tasks import Task
 
-__all__ = ["Bench", "Mix", "Recipe", "Run", "Source", "choose", "mixed", "train"]
+__all__ = ["Bench", "Recipe", "Run", "Source", "choose", "mixed", "pool_of", "train"]
 
 Fetch = Callable[[np.ndarray], torch.Tensor]
 MIXES = ("mixup", "cutmix")
 ALPHA = 0.4  # of the Beta distribution of mixup
-SLICE = 256  # samples a forward pass when answering
 
 
 @dataclass(frozen=True)
@@ -64,28 +64,9 @@ class Source:
         return Source(lambda positions: self.fetch(rows[positions]), self.y[rows])
 
 
-class Mix:
-    """Several sources behind one index, without copying them together."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self.sources = [source for source in sources if len(source)]
-        self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
-        self.y = np.concatenate([source.y for source in self.sources])
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def x(self, rows: np.ndarray) -> torch.Tensor:
-        """float32 (N, C, *S) of these rows, in this order."""
-        parts, order = [], []
-        for number, source in enumerate(self.sources):
-            inside = np.flatnonzero((rows >= self._starts[number]) & (rows < self._starts[number + 1]))
-            if len(inside):
-                parts.append(source.fetch(rows[inside] - self._starts[number]))
-                order.append(inside)
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))]
+def pool_of(*sources: Source) -> Pool:
+    """Several sources behind one index."""
+    return Pool([(source.fetch, source.y) for source in sources])
 
 
 @dataclass(frozen=True)
@@ -112,10 +93,9 @@ class Run:
     val: np.ndarray
     test: np.ndarray
     loss: float
-    notes: list[str] = field(default_factory=list)
 
 
-def train(pool: Mix, recipe: Recipe, bench: Bench, *path: int | str, test: bool = True) -> Run:
+def train(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool = True) -> Run:
     """Train one recogniser and ask it; a function of its arguments and of `path`, its random stream.
 
     test  ask it about the test part too: no training whose answer is chosen by may see that
@@ -154,7 +134,7 @@ def _network(bench: Bench, seed: int) -> nn.Module:
 
 
 def _batches(
-    pool: Mix, recipe: Recipe, bench: Bench, seed: int
+    pool: Pool, recipe: Recipe, bench: Bench, seed: int
 ) -> Callable[[int], tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, float]]]:
     """step -> x and (y, the y that it is mixed with, the share of the first)."""
     device = best()
@@ -162,7 +142,7 @@ def _batches(
 
     def batch_of(step: int) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, float]]:
         rows = order[step * recipe.batch : (step + 1) * recipe.batch]
-        x, y = pool.x(rows), torch.from_numpy(pool.y[rows])
+        x, y = pool.x(rows), torch.from_numpy(pool.labels[rows])
         if recipe.strength is not None:
             x = bench.augment(x, recipe.strength, generator(seed, "augment", step))
         other, share = y, 1.0
@@ -195,21 +175,21 @@ def mixed(x: torch.Tensor, mix: str, rng: np.random.Generator) -> tuple[torch.Te
     return out, at, 1 - cut
 
 
-def _order(pool: Mix, recipe: Recipe, task: Task, seed: int) -> np.ndarray:
+def _order(pool: Pool, recipe: Recipe, task: Task, seed: int) -> np.ndarray:
     """Which samples come when: in epochs, or drawn so that all classes come alike often."""
     total = recipe.steps * recipe.batch
     if recipe.balance != "sampling":
         return epochs_of(len(pool), total, seed, "pool")
-    counts = np.bincount(pool.y, minlength=task.outputs)
-    p = 1 / counts[pool.y]
+    counts = np.bincount(pool.labels, minlength=task.outputs)
+    p = 1 / counts[pool.labels]
     return numpy_generator(seed, "pool").choice(len(pool), total, p=p / p.sum())
 
 
-def _class_weights(pool: Mix, task: Task, recipe: Recipe) -> torch.Tensor | None:
+def _class_weights(pool: Pool, task: Task, recipe: Recipe) -> torch.Tensor | None:
     """(outputs,) weights of the classes: in proportion to 1 / count, 1 on average over the samples."""
     if recipe.balance != "weights":
         return None
-    counts = np.bincount(pool.y, minlength=task.outputs)
+    counts = np.bincount(pool.labels, minlength=task.outputs)
     present = np.maximum(1, (counts > 0).sum())
     weight = np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
     return torch.from_numpy(weight.astype(np.float32)).to(best())
@@ -224,17 +204,13 @@ def _mixed_loss(task: Task, weight: torch.Tensor | None) -> Callable[[torch.Tens
     return loss
 
 
-@torch.no_grad()
 def _ask(network: nn.Module, source: Source, task: Task) -> tuple[np.ndarray, float]:
     """What a network says of a source, and its loss there (nan where that is empty)."""
-    device, said = best(), []
-    for start in range(0, len(source), SLICE):
-        rows = np.arange(start, min(len(source), start + SLICE))
-        said.append(network(source.fetch(rows).to(device)).float().cpu())
-    if not said:
+    if not len(source):
         return task.answers(torch.zeros(0, task.outputs)), float("nan")
-    every = torch.cat(said)
-    return task.answers(every), float(task.loss(every, torch.from_numpy(source.y), None))
+    device, rows = best(), np.arange(len(source))
+    said = in_batches(lambda x: network(x.to(device)).cpu(), lambda part: source.fetch(rows[part]), len(rows))
+    return task.answers(said), float(task.loss(said, torch.from_numpy(source.y), None))
 
 
 def choose(runs: Sequence[tuple[Any, Run]], task: Task, y: np.ndarray) -> int:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..dataset import Dataset, kinds_of
-from ..judge import Numbers
+from ..judge import Numbers, numbers_in
 
 __all__ = ["Classes", "Labels", "Task", "Values", "calibration_error", "task_of"]
 
@@ -200,8 +200,8 @@ class Values:
 
     def targets(self, data: Dataset, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32, standardised."""
-        found = np.array([[y[column] for column in self.names] for y in data.y(rows)], np.float64)
-        scaled: np.ndarray = (found.reshape(len(rows), self.outputs) - self.mean) / self.spread
+        found = numbers_in(data, rows, self.names).reshape(len(rows), self.outputs)
+        scaled: np.ndarray = (found - self.mean) / self.spread
         return scaled.astype(np.float32)
 
     def loss(self, said: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
@@ -270,7 +270,7 @@ def task_of(data: Dataset) -> Task | None:
         return Labels(names, column) if names else None
     if by_kind["value"]:
         columns = by_kind["value"]
-        known = np.array([[y[c] for c in columns] for y in data.y(train)], np.float64)
+        known = numbers_in(data, train, columns)
         if len(known) < 2 or not (known.std(0) > 0).any():
             return None
         return Values(columns, known.mean(0), known.std(0))

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..device import cores, numpy_generator, threads
+from ..metrics.recogniser import Pool
 from ..progress import Display
 from .arms import Arm, arms_of, rare_classes, subset
 from .effort import Effort
-from .recipe import MIXES, Bench, Mix, Recipe, Run, Source, choose, train
+from .recipe import MIXES, Bench, Recipe, Run, Source, choose, pool_of, train
 from .tasks import Classes, Values
 
 __all__ = ["Trial", "cost", "in_parallel", "job", "trial"]
@@ -30,7 +31,6 @@ class Trial:
     """What came out on one split.
 
     answers  arm -> (S, n_test, ...) what its S recognisers say of the test part
-    val      arm -> (S, n_val, ...) the same of the val part
     y        (n_test, ...) what is true
     groups   (n_test,) duplicates share a number
     arms     in order
@@ -41,7 +41,6 @@ class Trial:
     """
 
     answers: dict[str, np.ndarray]
-    val: dict[str, np.ndarray]
     y: np.ndarray
     groups: np.ndarray
     arms: list[Arm]
@@ -79,7 +78,6 @@ def trial(
         runs, stopped = _repeated(arms, bench, effort, seed)
     return Trial(
         answers={name: np.stack([run.test for run in own]) for name, own in runs.items()},
-        val={name: np.stack([run.val for run in own]) for name, own in runs.items()},
         y=bench.test.y, groups=groups, arms=arms, recipe=recipe, chosen=chosen,
         share=len(bench.test) / max(1, len(real)), tuning=tuning, stopped=stopped,
     )  # fmt: skip
@@ -101,11 +99,11 @@ def in_parallel(name: str, jobs: Sequence[Callable[[], Run]]) -> list[Run]:
     return found
 
 
-def job(pool: Mix, recipe: Recipe, bench: Bench, *path: int | str, test: bool = False) -> Callable[[], Run]:
+def job(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool = False) -> Callable[[], Run]:
     return lambda: train(pool, recipe, bench, *path, test=test)
 
 
-def _best(name: str, options: Sequence[tuple[str, Mix, Recipe]], bench: Bench, seed: int) -> tuple[int, str]:
+def _best(name: str, options: Sequence[tuple[str, Pool, Recipe]], bench: Bench, seed: int) -> tuple[int, str]:
     """Which of several (label, pool, recipe) is best on the val part, and a sentence with all of them."""
     if len(options) == 1:
         return 0, f"{name}: {options[0][0]}"
@@ -125,7 +123,7 @@ def _tuned(
     real: Source, bench: Bench, recipe: Recipe, effort: Effort, seed: int
 ) -> tuple[Recipe, str, list[str]]:
     """The recipe of the real samples, and the better of mixup and CutMix; each step says what it chose from."""
-    pool, notes = Mix([real]), []
+    pool, notes = pool_of(real), []
     turns = not isinstance(bench.task, Values)  # a turn or a shift may be the very number
     recipe = recipe.but(strength=0.5 if turns else 0.0)
     if len(bench.val) < LEAST_VAL:
@@ -174,7 +172,7 @@ def _mixing(
             options[f"the {len(own):,} synthetic samples of rare classes"] = own
     if len(bench.val) < LEAST_VAL:
         return options[f"{len(fake):,} synthetic samples"]
-    pools = [(name, Mix([real, fake.take(rows)]), recipe) for name, rows in options.items()]
+    pools = [(name, pool_of(real, fake.take(rows)), recipe) for name, rows in options.items()]
     number, note = _best("mixing", pools, bench, seed)
     notes.append(note)
     return list(options.values())[number]
@@ -225,7 +223,7 @@ def cost(
         few = Bench(
             bench.task, bench.shape, bench.augment, bench.val.take(np.arange(0)), bench.test, bench.build
         )
-        train(Mix([real]), recipe.but(steps=6), few, seed, "cost", test=False)
+        train(pool_of(real), recipe.but(steps=6), few, seed, "cost", test=False)
         seconds = (time.perf_counter() - start) / 6 * recipe.steps
     trainings = effort.trainings(imbalanced, own=bench.build is not None)
     return trainings, trainings * seconds / min(cores(), trainings) / 60

@@ -7,6 +7,7 @@ other. Distances are computed once and shared by all metrics.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
@@ -104,8 +105,11 @@ class Nearness:
         return closest(self.held, self.fake, self.chunk)[0]
 
 
-class ThreeSets:
-    """What all metrics of three sets do alike: refuse too few samples, then measure."""
+class ThreeSets(ABC):
+    """What all metrics of three sets do alike: refuse too few samples, then measure.
+
+    The six metrics here differ in `samples` and `of` alone; a metric from outside needs the Protocol, not this.
+    """
 
     range: tuple[float, float] = (0.0, float("inf"))
     by_class = False
@@ -125,9 +129,9 @@ class ThreeSets:
         """The distance of each fake and of each held-out sample to the nearest training sample: (M,) and (H,)."""
         return near.fake_to_train[0], near.held_to_train[0]
 
+    @abstractmethod
     def of(self, first: Tensor, second: Tensor) -> float:
         """The value of these samples; each metric has its own."""
-        raise NotImplementedError
 
     def null(self, held: int) -> float:
         """nan: what real samples get in the fakes' place is the floor."""

@@ -25,13 +25,15 @@ Augment = Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
 class Pool:
     """Samples from several sources behind one index, without copying them together.
 
-    sources  list of (fetch, labels): `fetch(rows)` gives float32 (N, C, *S), labels is (n,) integers
+    sources  list of (fetch, labels): `fetch(rows)` gives float32 (N, C, *S), labels is (n, ...): class numbers,
+             0 and 1 for each of several labels, or numbers
     """
 
     def __init__(self, sources: Sequence[tuple[Callable[[np.ndarray], torch.Tensor], np.ndarray]]) -> None:
+        sources = [source for source in sources if len(source[1])] or sources
         self._fetch = [fetch for fetch, _ in sources]
         self._starts = np.cumsum([0, *(len(labels) for _, labels in sources)])
-        self.labels = np.concatenate([labels for _, labels in sources]).astype(np.int64)
+        self.labels = np.concatenate([labels for _, labels in sources])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,6 +46,8 @@ class Pool:
             if len(inside):
                 parts.append(fetch(rows[inside] - self._starts[number]))
                 order.append(inside)
+        if len(parts) == 1:
+            return parts[0]
         return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))]
 
 
@@ -131,13 +135,14 @@ def train_recogniser(
     network = new_recogniser(shape, classes, seed, "recogniser")
     device = next(network.parameters()).device
     order = epochs_of(len(pool), steps * batch, seed, "pool")
+    labels = pool.labels.astype(np.int64)
 
     def batch_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = order[step * batch : (step + 1) * batch]
         x = pool.x(rows)
         if augment is not None:
             x = augment(x, strength, generator(seed, "augment", step))
-        return x, torch.from_numpy(pool.labels[rows]).to(device)
+        return x, torch.from_numpy(labels[rows]).to(device)
 
     def loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, y, label_smoothing=0.05)

@@ -13,7 +13,7 @@ import torch
 from ..dataset import Dataset, kinds_of
 from ..device import seed_of
 from ..errors import UsageError
-from ..judge import batch_for, fetcher, recogniser_of, steps_for
+from ..judge import batch_for, fetcher, numbers_in, recogniser_of, steps_for
 from ..metrics.recogniser import Recogniser
 from ..metrics.regressor import train_regressor
 
@@ -58,7 +58,7 @@ def build(data: Dataset, rows: np.ndarray, seed: int) -> Measured:
     """
     kinds = kinds_of(data.condition)
     numbers = bool(kinds) and set(kinds.values()) == {"value"}
-    targets = _numbers(data, rows, list(kinds)) if numbers else np.zeros((len(rows), 0))
+    targets = numbers_in(data, rows, list(kinds)) if numbers else np.zeros((len(rows), 0))
     different = len(np.unique(targets, axis=0)) if numbers else len(set(data.classes(rows)))
     what = "number" if numbers else "class"
     if different < 2 or len(rows) < LEAST_ROWS:
@@ -75,11 +75,6 @@ def build(data: Dataset, rows: np.ndarray, seed: int) -> Measured:
         seed=seed_of(seed, "recogniser space"),
     )  # fmt: skip
     return Measured(regressor.network, regressor.space)
-
-
-def _numbers(data: Dataset, rows: np.ndarray, columns: list[str]) -> np.ndarray:
-    """(n, D) the numbers of these rows."""
-    return np.array([[y[column] for column in columns] for y in data.y(rows)], np.float64)
 
 
 def _counted(n: int, noun: str) -> str:
