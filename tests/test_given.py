@@ -21,6 +21,8 @@ from conftest import TINY
 import sibling
 from sibling import png
 from sibling.cli import main
+from sibling.conditions.label import Label
+from sibling.conditions.labels import Labels
 from sibling.conditions.value import Value
 from sibling.dataset import Dataset, condition_of, kinds_of
 from sibling.errors import BadInput, UnsafeFile, UsageError
@@ -746,3 +748,22 @@ def test_a_map_forbids_mirroring_and_a_number_is_asked_too(tmp_path: Path) -> No
     assert "horizontal" not in sibling.read(place(tmp_path / "b", rows, ["kind", "severity"])).modality.flips
     alone = sibling.read(place(tmp_path / "c", rows, ["severity"]))
     assert "horizontal" in alone.modality.flips  # the side says nothing about the severity
+
+
+def test_names_that_look_the_same_are_the_same() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    label = Label().fit([decomposed, decomposed, "tea"])
+    assert label.complete({"label": composed}, 1, np.random.default_rng(0)) == [decomposed]
+    with pytest.raises(UsageError, match="There is no class 'cafe'"):
+        label.complete({"label": "cafe"}, 1, np.random.default_rng(0))
+    labels = Labels().fit([[composed], ["tea"], [composed, "tea"]])
+    assert labels.complete({"labels": [decomposed]}, 1, np.random.default_rng(0)) == [[composed]]
+    both = Label().fit([composed, decomposed])  # two classes that only a machine can tell apart
+    assert both.complete({"label": composed}, 1, np.random.default_rng(0)) == [composed]
+
+
+@pytest.mark.parametrize("number", [1e308, -1e101])
+def test_numbers_that_nothing_can_scale_are_refused(number: float) -> None:
+    with pytest.raises(UsageError, match=r"age is .* cannot be scaled"):
+        Value(["age"]).fit([{"age": 0.0}, {"age": number}])
+    assert Value(["age"]).fit([{"age": 0.0}, {"age": 1e99}]).ranges == [[0.0, 1e99]]

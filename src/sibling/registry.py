@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
 from importlib.metadata import entry_points
@@ -21,7 +22,19 @@ from typing import Any
 
 from .errors import UsageError
 
-__all__ = ["lookup", "names", "own", "suggest"]
+__all__ = ["lookup", "meant", "names", "own", "suggest"]
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a user means: the same, or the only one that looks the same.
+
+    A keyboard gives "é" as one character, the file names of macOS as two: to the eye they are one name.
+    """
+    known = list(known)
+    if name in known:
+        return name
+    same = [one for one in known if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", name)]
+    return same[0] if len(same) == 1 else None
 
 
 def suggest(name: str, known: list[str]) -> str:

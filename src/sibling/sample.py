@@ -19,7 +19,7 @@ from .device import best, numpy_generator, seed_of
 from .errors import UsageError
 from .given import as_mapping, completed, rows_of_file
 from .progress import Display
-from .registry import suggest
+from .registry import meant, suggest
 from .snapshot import Snapshot
 from .types import Condition
 from .write import write
@@ -118,12 +118,15 @@ def resolve_want(want: str | int | dict[str, int] | None, snapshot: Snapshot) ->
         return counts
     want = _parsed(str(want).strip()) if not isinstance(want, dict | int) or isinstance(want, bool) else want
     if isinstance(want, dict):
+        counts = {}
         for name, n in want.items():
-            if name not in real:
+            known = meant(name, real)
+            if known is None:
                 raise UsageError(f"There is no class {name!r} in this run.{suggest(name, list(real))}")
+            counts[known] = n
             if not isinstance(n, int) or isinstance(n, bool) or n < 0:
                 raise UsageError(f"want says {n!r} for {name!r}; it must be a whole number from 0 up.")
-        return dict(want)
+        return counts
     if isinstance(want, int):
         if want < 1:
             raise UsageError(f"want is {want}; it must be at least 1 a class.")
@@ -214,8 +217,11 @@ def draw_given(
     """
     condition, jobs, after = snapshot.condition, [], Counter[str]()
     modality, kinds = snapshot.modality, kinds_of(condition)
-    for given, wanted in rows:
-        told = completed(given, condition, modality, allow_outside=allow_outside, kinds=kinds)
+    for number, (given, wanted) in enumerate(rows, 1):
+        try:
+            told = completed(given, condition, modality, allow_outside=allow_outside, kinds=kinds)
+        except UsageError as error:
+            raise error if len(rows) == 1 else UsageError(f"Row {number}: {error}") from error
         first = after[told.name]
         indices = range(first, first + wanted) if isinstance(wanted, int) else wanted
         after[told.name] = indices.stop

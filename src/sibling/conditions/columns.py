@@ -12,8 +12,18 @@ from ..errors import UsageError
 from ..registry import suggest
 from ..types import Condition
 
-__all__ = ["arguments", "evenly", "learned", "nearly_within", "no_class", "resolve", "to_number"]
+__all__ = [
+    "MOST_NUMBER",
+    "arguments",
+    "evenly",
+    "learned",
+    "nearly_within",
+    "no_class",
+    "resolve",
+    "to_number",
+]
 
+MOST_NUMBER = 1e100  # the squares and differences of such numbers are still numbers
 TOLERANCE = 0.02  # of the seen range: who asks for 0 to 1 where 0.005 to 0.992 was seen means the ends
 
 
@@ -55,6 +65,10 @@ def to_number(value: Any, column: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise UsageError(f"{column} is {value!r}, which is no finite number. Give one like {column}=0.5.")
+    if abs(number) > MOST_NUMBER:
+        raise UsageError(
+            f"{column} is {value!r}; numbers beyond {MOST_NUMBER:g} cannot be scaled. Give it in a larger unit."
+        )
     return number
 
 

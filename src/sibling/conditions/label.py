@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
+from ..registry import meant
 from ..types import Cond
 from .columns import arguments, no_class, resolve
 
@@ -68,10 +69,12 @@ class Label:
 
     def index(self, value: Any) -> int:
         """The number of a class. Raises UsageError with the nearest known name."""
-        try:
-            return self._index[str(value)]
-        except KeyError:
-            raise no_class(str(value), self.classes) from None
+        name = str(value)
+        if name in self._index:
+            return self._index[name]
+        if (known := meant(name, self.classes)) is None:
+            raise no_class(name, self.classes)
+        return self._index[known]
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Any]:
         """n classes with the frequencies of the data."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from ..registry import suggest
+from ..registry import meant, suggest
 from ..types import Cond
 from .columns import arguments, no_class, resolve
 from .label import natural
@@ -155,7 +155,8 @@ class Labels:
                 f"No sample has exactly the {self.column} {self._group_name(numbers)!r}. "
                 f"{_known(self._shown())} Give one of those, or allow it with --allow-outside (allow_outside=True)."
             )
-        return [list(value) for _ in range(n)]
+        names = [meant(label, self.labels) or label for label in value]
+        return [list(names) for _ in range(n)]
 
     def to_json(self) -> dict[str, Any]:
         """The labels, the combinations as numbers of labels, and their counts."""
@@ -169,11 +170,13 @@ class Labels:
         return [name for name in self.classes if any(self.counts[row] for row in self._members[name])]
 
     def _numbers(self, value: Any) -> tuple[int, ...]:
-        try:
-            return tuple(sorted(self._index[label] for label in _clean(value, self.column)))
-        except KeyError as error:
-            label = error.args[0]
-            raise UsageError(f"There is no label {label!r}.{suggest(label, self.labels)}") from None
+        found = []
+        for label in _clean(value, self.column):
+            known = label if label in self._index else meant(label, self.labels)
+            if known is None:
+                raise UsageError(f"There is no label {label!r}.{suggest(label, self.labels)}")
+            found.append(self._index[known])
+        return tuple(sorted(found))
 
     def _value(self, row: int) -> list[str]:
         return sorted(self.labels[number] for number in self.combinations[row])

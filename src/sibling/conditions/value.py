@@ -12,7 +12,7 @@ import torch
 
 from ..errors import UsageError
 from ..types import Cond
-from .columns import arguments, evenly, nearly_within, no_class, resolve, to_number
+from .columns import MOST_NUMBER, arguments, evenly, nearly_within, no_class, resolve, to_number
 from .vicinity import Vicinity, bandwidth
 
 __all__ = ["Value"]
@@ -99,8 +99,9 @@ class Value:
                 raise UsageError(
                     f"y is {str(value)[:200]!r}; it must give a number for each of {', '.join(self.names)}."
                 ) from None
-        if not np.isfinite(table).all():
-            row, column = np.argwhere(~np.isfinite(table))[0]
+        usable = np.abs(table) <= MOST_NUMBER  # false for nan too
+        if not usable.all():
+            row, column = np.argwhere(~usable)[0]
             to_number(table[row, column].item(), self.names[column])  # raises, with the name
         return table
 
