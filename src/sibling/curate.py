@@ -228,7 +228,7 @@ class _Judge:
         near, train, out = seen.near, self.real.nearest.train, []
         classes, keys = seen.fakes.classes(seen.rows), seen.fakes.table["key"]
         for i in seen.rows.tolist():
-            nearest_key = self.real.data.table["key"][train[int(near.index[i])]]
+            nearest_key = self.real.nearest.data.table["key"][train[int(near.index[i])]]
             seen.fakes.table["info"][i]["nearest_real"] = nearest_key
             if i in reasons:
                 reason, detail = reasons[i]

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "Stacked",
     "condition_of",
     "is_store",
+    "joined",
     "kinds_of",
     "make_condition",
     "make_modality",
@@ -155,6 +157,47 @@ def synthetic(
         "source": [None] * n, "info": info,
     }  # fmt: skip
     return Dataset(raw, table, like.modality, like.condition)
+
+
+class Stacked:
+    """Several arrays as one along their first axis, without a copy: each may be memory-mapped.
+
+    parts  arrays (n, C, *S) of one shape and type
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts = list(parts)
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.dtype = parts[0].dtype
+        self.shape = (len(self), *parts[0].shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """One sample (C, *S), or those of a slice, a list or an array of row numbers (n, C, *S)."""
+        at = np.atleast_1d(np.arange(len(self))[rows])
+        out = np.empty((len(at), *self.shape[1:]), self.dtype)
+        for part, start, stop in zip(self.parts, self.starts, self.starts[1:], strict=False):
+            inside = (at >= start) & (at < stop)
+            out[inside] = part[at[inside] - start]
+        single: np.ndarray = out[0] if np.ndim(np.arange(len(self))[rows]) == 0 else out
+        return single
+
+
+def joined(data: Dataset, more: Dataset) -> Dataset:
+    """A data set with further samples behind its own: what a generator has learned from.
+
+    more  pseudo-labelled samples; their groups are made different from those of `data`, and so are their keys
+    """
+    first = max([-1, *data.table["group"]]) + 1
+    table = {name: [*column, *more.table[name]] for name, column in data.table.items()}
+    table["group"][len(data) :] = [first + number for number in more.table["group"]]
+    table["key"][len(data) :] = [f"unlabelled/{key}" for key in more.table["key"]]
+    raw: Any = Stacked([data.raw, more.raw])
+    found = {**data.found, **{name: more.found[name] for name in ("unlabelled",) if name in more.found}}
+    return Dataset(raw, table, data.modality, data.condition, found=found)
 
 
 def refuse_inside(out: Path, data: Dataset) -> None:

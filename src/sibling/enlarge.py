@@ -28,6 +28,7 @@ def enlarge(
     size: int | None = None,
     label_column: str | list[str] | None = None,
     condition: str | None = None,
+    unlabelled: str | Path | None = None,
     on_bad: str = "auto",
     link: str = "copy",
     quick: bool = False,
@@ -50,6 +51,8 @@ def enlarge(
         size: the longer edge of the working size in pixels; None = the data's own, at most 64.
         label_column: the columns of the metadata file that are y ("kind,severity"); None = found by looking.
         condition: "label", "labels", "value", "map", "joint" or "none"; None = found by looking.
+        unlabelled: a folder of further samples of the same kind without labels: those whose class is sure are learned from
+            too, and stand as a rival of their own in the verdict. None = none.
         on_bad: what to do about broken samples: "auto", "skip" or "stop".
         link: how real files are brought: "copy", "hard" or "sym".
         quick: a first look at the verdict, with fewer seeds and less tuning.
@@ -62,13 +65,16 @@ def enlarge(
     """
     out = Path(out)
     run = Path(run) if run is not None else out.with_name(out.name + "-run")
-    files.refuse_overlap(out, Path(place), run)
+    files.refuse_overlap(out, Path(place), run, Path(unlabelled) if unlabelled is not None else None)
     files.refuse_used(out, overwrite=overwrite)
     check_want(want)
     check_effort(quick, thorough)
     data = read(place, size=size, label_column=label_column, condition=condition, on_bad=on_bad, seed=seed)
     logging.getLogger("sibling").info("%s", "\n".join(describe(data)))
-    snapshot = fit(data, out=run, model=model, minutes=minutes, seed=seed, resume=resume, overwrite=overwrite)
+    snapshot = fit(
+        data, out=run, model=model, minutes=minutes, unlabelled=unlabelled, on_bad=on_bad, seed=seed, resume=resume,
+        overwrite=overwrite,
+    )  # fmt: skip
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)
     judged = evaluate(

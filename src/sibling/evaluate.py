@@ -77,7 +77,8 @@ def evaluate(
     spaces = features.split(",") if isinstance(features, str) else list(features or ())
     subject = subject_of(fake, against, out)
     data, made, notes = subject.data, subject.fake, subject.notes
-    pictures, scores = copies(data, made, RandomFeatures(data.shape), seed, notes)
+    learned = subject.snapshot.learned if subject.snapshot is not None else data
+    pictures, scores = copies(data, made, RandomFeatures(data.shape), seed, notes, learned=learned)
     scores += fidelity(data, made, seed, notes, spaces)
     scored = most_rows(np.arange(len(made)), MOST_SCORED, seed, "label errors")
     scores += label_errors(data, made, scored, seed, notes)
@@ -115,7 +116,9 @@ def _lift(
     """The verdict on one split, on further ones, or cross-validated, as the data and the effort demand."""
     data, made, snapshot, notes = subject.data, subject.fake, subject.snapshot, subject.notes
     n_test, n_real = len(data.rows("test", "real")), len(data.rows(origin="real"))
-    pairs: Iterator[tuple[Dataset, Dataset]] = iter([(data, made)])
+    # With the pseudo-labelled samples, if there are any: they are a rival of their own.
+    learned = snapshot.learned if snapshot is not None else data
+    pairs: Iterator[tuple[Dataset, Dataset]] = iter([(learned, made)])
     splits = 1
     fixed = data.found.get("own_split", False)
     if n_test < SMALL_TEST and effort.folds and snapshot is not None and not fixed and n_real >= LEAST_FOLDED:
@@ -132,7 +135,7 @@ def _lift(
         )
     elif effort.splits and snapshot is not None and not fixed:
         more = [split_anew(data, seed, number) for number in range(effort.splits)]
-        pairs = _chain(data, made, cross_validated(snapshot, made, more, seed))
+        pairs = _chain(learned, made, cross_validated(snapshot, made, more, seed))
         splits += len(more)
     elif n_test < SMALL_TEST:
         why = (
@@ -144,7 +147,14 @@ def _lift(
         )
         notes.append(f"{n_test} test samples show little{f', and {why}' if why else ''}: read the interval.")
     return compare(
-        pairs, data, splits=splits, effort=effort, seed=seed, steps=steps, build=build, classifier=classifier
+        pairs,
+        learned,
+        splits=splits,
+        effort=effort,
+        seed=seed,
+        steps=steps,
+        build=build,
+        classifier=classifier,
     )
 
 

@@ -41,7 +41,13 @@ CROP = 0.9  # of each side
 
 
 def copies(
-    data: Dataset, fake: Dataset, network: RandomFeatures, seed: int, notes: list[str]
+    data: Dataset,
+    fake: Dataset,
+    network: RandomFeatures,
+    seed: int,
+    notes: list[str],
+    *,
+    learned: Dataset | None = None,
 ) -> tuple[dict[str, Any], list[Score]]:
     """The synthetic samples that are nearest to a training sample, as pictures; the share of copies; memorisation.
 
@@ -50,6 +56,7 @@ def copies(
     network: the feature space in which copies are looked for besides pixels
     seed: of everything that is drawn
     notes: gets a sentence where nobody can tell
+    learned: what the generator has learned from, where that is more than the train part of `data`
 
     Copies are found in pixels, with flips, shifts, turns and zooms undone, and in features, where the training samples
     are looked at mirrored and cropped too. The val part sets the limits, so that floors are counted on the
@@ -57,7 +64,7 @@ def copies(
     their floors. With fewer than 50 test samples those have no value.
     """
     rows = most_rows(np.arange(len(fake)), MOST_SCORED, seed, "copies")
-    known = NearestReal(data, network)
+    known = NearestReal(data if learned is None else learned, network)
     held = {part: most_rows(data.rows(part, "real"), MOST_HELD, "nearest", part) for part in ("val", "test")}
     by_features = _by_features(data, known)
     found = {
@@ -153,7 +160,7 @@ def _pictures(
         shown.append(
             {
                 "fake": fake.table["key"][rows[i]],
-                "real": data.table["key"][real[-1]],
+                "real": known.data.table["key"][real[-1]],
                 "y": classes[i],
                 "ratio": float(near.ratio[i]),
                 "space": spaces[int(space[i])],
@@ -162,7 +169,7 @@ def _pictures(
     return {
         "copies": shown,
         "copies_fake": data.modality.preview(fake.raw[rows[order]]),
-        "copies_real": data.modality.preview(data.raw[np.asarray(real, np.int64)]),
+        "copies_real": data.modality.preview(known.data.raw[np.asarray(real, np.int64)]),
     }
 
 

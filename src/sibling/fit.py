@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import files
-from .dataset import Dataset, is_store, refuse_inside, save_store
+from .dataset import Dataset, is_store, joined, refuse_inside, save_store
 from .device import choose_threads
 from .errors import UsageError
 from .plan import check_asked, make_plan, read_plan, refuse_changes
 from .read import read, require_real
 from .snapshot import Snapshot, make_model
 from .training import Training
+from .unlabelled import keep_unlabelled, read_unlabelled
 
 __all__ = ["fit"]
 
@@ -25,6 +27,7 @@ log = logging.getLogger("sibling")
 # What an unfinished run folder holds at its top.
 _OWN = (
     "data",
+    "unlabelled",
     "plan.json",
     "stats.jsonl",
     "checkpoints",
@@ -48,13 +51,14 @@ def fit(
     arguments: dict[str, Any] | None = None,
     label_column: str | Sequence[str] | None = None,
     condition: str | None = None,
+    unlabelled: str | Path | Dataset | None = None,
     on_bad: str = "auto",
     threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = True,
 ) -> Snapshot:
-    """Train a generative model on the real train part of a data set.
+    """Train a generative model on the real train part of a data set, and on unlabelled samples if there are any.
 
     Args:
         data: a place that `read` can read, or a Dataset.
@@ -68,6 +72,8 @@ def fit(
         arguments: the model's own arguments by name, for example {"latent": 16}; the rest is derived.
         label_column: the column of the metadata file that is y, or several: "kind,severity"; None = found.
         condition: what y is: "label", "labels", "value", "map" or "joint"; None = found.
+        unlabelled: further samples of the same kind without labels, in any format that `read` knows; those whose
+            class recognisers of the real train part are sure of are learned from too. None = none.
         on_bad: what to do about broken samples: "auto", "skip" or "stop".
         threads: torch threads; None = measured.
         resume: go on with an unfinished run at `out`, or start it where there is none.
@@ -79,7 +85,7 @@ def fit(
     check_asked(minutes, steps, batch, keep)
     make_model(model, arguments or {})  # an unknown model or argument is found out before any work
     out = Path(out)
-    files.refuse_overlap(out, None if isinstance(data, Dataset) else Path(data))
+    files.refuse_overlap(out, *(Path(place) for place in (data, unlabelled) if isinstance(place, str | Path)))
     asked = {
         "model": model, "seed": seed, "keep": keep, "minutes": minutes, "steps": steps, "batch": batch,
         "threads": threads, "arguments": arguments or {},
@@ -92,16 +98,26 @@ def fit(
     given = read(data, label_column=label_column, condition=condition, on_bad=on_bad)
     require_real(given)
     refuse_inside(out, given)
+    pool = None
+    if unlabelled is not None:
+        pool = read_unlabelled(unlabelled, given, on_bad)
+        refuse_inside(out, pool)
     if resume and finished:
         refuse_changes(out, asked, given, Snapshot(out).data)
+        keep_unlabelled(out, given, pool, seed)
         log.info("%s is already complete.", out)
         return Snapshot(out)
     with files.lock(out):
         if not resume:
             files.empty_own(out, _OWN)
         dataset = _store_in(out, given, asked)
-        plan = _plan_in(out, dataset, asked, tensorboard)
-        Training(dataset, require_real(dataset), out, plan).run()
+        more = keep_unlabelled(out, dataset, pool, seed)
+        rows = require_real(dataset)
+        if more is not None:
+            dataset = joined(dataset, more)
+            rows = np.concatenate([rows, dataset.rows("train", "unlabelled")])
+        plan = _plan_in(out, dataset, rows, asked, tensorboard)
+        Training(dataset, rows, out, plan).run()
     return Snapshot(out)
 
 
@@ -134,14 +150,18 @@ def _store_in(out: Path, given: Dataset, asked: dict[str, Any]) -> Dataset:
     return read(folder)
 
 
-def _plan_in(out: Path, data: Dataset, asked: dict[str, Any], tensorboard: bool) -> dict[str, Any]:
+def _plan_in(
+    out: Path, data: Dataset, rows: np.ndarray, asked: dict[str, Any], tensorboard: bool
+) -> dict[str, Any]:
     """The plan of the run: the one it was started with, else a new one. Sets the threads that it names."""
     if (out / "plan.json").exists():
         plan = read_plan(out)
         torch.set_num_threads(plan["threads"])
     else:
         torch.set_num_threads(asked["threads"] or choose_threads())
-        plan = make_plan(data, require_real(data), asked)
+        plan = make_plan(data, rows, asked)
+        if "unlabelled" in data.found:
+            plan["unlabelled"] = data.found["unlabelled"]
         plan["tensorboard"] = tensorboard
         files.write_json(out / "plan.json", plan)
     for choice in plan["derived"]:

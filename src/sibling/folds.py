@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from .conditions.columns import learned
 from .curate import curate
-from .dataset import Dataset
+from .dataset import Dataset, joined
 from .device import numpy_generator, seed_of
 from .fit import fit
 from .sample import sample
@@ -88,7 +88,8 @@ def cross_validated(
 ) -> Iterator[tuple[Dataset, Dataset]]:
     """Each split with synthetic samples of its own: trained, drawn and curated as the given ones were.
 
-    Nothing of these trainings stays: they lie in a temporary folder.
+    Unlabelled samples of the run get their labels anew from the train part of each split, and come with its real
+    samples. Nothing of these trainings stays: they lie in a temporary folder.
     """
     counts = Counter(fake.classes(np.arange(len(fake))))
     curated = any("scores" in info for info in fake.table["info"])
@@ -102,8 +103,11 @@ def cross_validated(
             )
             run = fit(
                 data, out=Path(place) / "run", seed=seed_of(seed, "generator", number) % 2**31, tensorboard=False,
-                model=str(known["model"]), steps=known["steps"], batch=known["batch"], arguments=known["arguments"],
+                unlabelled=snapshot.unlabelled, model=str(known["model"]), steps=known["steps"], batch=known["batch"],
+                arguments=known["arguments"],
             )  # fmt: skip
             want = {name: n for name, n in counts.items() if name in run.condition.classes}
             made = sample(run, want=want, seed=seed)
-            yield data, curate(made, against=run, seed=seed, effects=False) if curated else made
+            kept = curate(made, against=run, seed=seed, effects=False) if curated else made
+            pseudo = run.unlabelled
+            yield data if pseudo is None else joined(data, pseudo.subset(pseudo.rows("train"))), kept

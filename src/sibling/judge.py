@@ -141,14 +141,19 @@ class CrossFitted:
         said: np.ndarray = np.mean([_said(judge, source, rows) for judge in self.judges], 0)
         return said
 
-    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """(what is said (n, G), rows (n,) of `data`): each fold by the judge that left it out, val by all."""
-        val = most_rows(self.data.rows("val", "real"), MOST_HELD, "cross-fitted", "val")
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """(what is said (n, G), rows (n,) of `data`): each fold by the judge that left it out."""
         pairs = zip(self.judges, self.folds, strict=True)
         said = [_said(judge, self.data, left) for judge, (_, left) in pairs]
-        if len(val):
-            said.append(self(self.data, val))
-        return np.concatenate(said), np.concatenate([*(left for _, left in self.folds), val])
+        return np.concatenate(said), np.concatenate([left for _, left in self.folds])
+
+    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same with the val part behind it, of which all judges say the mean."""
+        said, rows = self.left_out()
+        val = most_rows(self.data.rows("val", "real"), MOST_HELD, "cross-fitted", "val")
+        if not len(val):
+            return said, rows
+        return np.concatenate([said, self(self.data, val)]), np.concatenate([rows, val])
 
 
 def _said(judge: Recogniser | Regressor, source: Dataset, rows: np.ndarray) -> np.ndarray:
@@ -264,14 +269,21 @@ def most_rows(rows: np.ndarray, most: int, *path: int | str) -> np.ndarray:
 class NearestReal:
     """Looks up the nearest training sample; what does not change between two looks is computed once.
 
-    At most 20,000 training samples, drawn at random, are compared with: `note` says so where it matters.
+    data  the real samples, with the pseudo-labelled ones that the generator has learned from, if any: a copy of one
+          of those is a copy too
+
+    At most 20,000 training samples, drawn at random, are compared with, real ones first: `note` says so where it
+    matters.
     """
 
     def __init__(self, data: Dataset, network: RandomFeatures) -> None:
         self.data = data
         self.network = network
-        everything = data.rows("train", "real")
-        self.train = most_rows(everything, MOST_TRAIN, "nearest", "train")
+        real, more = data.rows("train", "real"), data.rows("train", "unlabelled")
+        everything = np.concatenate([real, more])
+        real = most_rows(real, MOST_TRAIN, "nearest", "train")
+        more = most_rows(more, MOST_TRAIN - len(real), "nearest", "unlabelled")
+        self.train = np.concatenate([real, more])
         self.groups = torch.tensor([data.table["group"][i] for i in self.train])
         self.x = data.x(self.train)
         self.features = random_features(data, self.train, network)

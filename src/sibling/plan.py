@@ -192,7 +192,7 @@ def batch_at(
         at[inside] = order[positions[inside] % len(rows)]
     at.sort()  # the order inside a batch means nothing; a memory map reads forwards
     rng, draws = generator(seed, "step", step), numpy_generator(seed, "conditions", step)
-    made = weight = wrong = held = None
+    made = weight = wrong = held = certain = None
     y: list[Any]
     chosen = rows[at]
     if nearby is None:
@@ -204,10 +204,11 @@ def batch_at(
     x = _mirrored(data, data.x(chosen), rng)
     if getattr(model, "wants_wrong", False) and data.condition.unambiguous:
         wrong = _wrong(data, y, draws)
+        certain = _certain(data, chosen)
     if getattr(model, "wants_held", False) and step % HELD_EVERY == 0:
         held = _held(data, size, draws, rng)
     cond = data.condition.encode(y, data.shape[1:])
-    return Batch(x, cond, rng, min(1.0, step / steps), wrong, made, weight, held, step)
+    return Batch(x, cond, rng, min(1.0, step / steps), wrong, made, weight, held, step, certain)
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,15 @@ def _wrong(data: Dataset, y: list[Any], draws: np.random.Generator) -> Cond | No
     except UsageError:
         return None
     return data.condition.encode(wrong, data.shape[1:])
+
+
+def _certain(data: Dataset, rows: np.ndarray) -> torch.Tensor | None:
+    """(N,) 0 for samples whose label is a guess, as the wrong label may be the right one; 1 on average.
+
+    None where there are no such samples.
+    """
+    real = torch.tensor([data.table["origin"][i] != "unlabelled" for i in rows], dtype=torch.float32)
+    return None if bool(real.all()) else real / real.mean().clamp(min=1 / len(rows))
 
 
 def _mirrored(data: Dataset, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 
 from . import files
-from .dataset import Dataset, make_condition, make_modality, open_store
+from .dataset import Dataset, is_store, joined, make_condition, make_modality, open_store
 from .device import generator
 from .errors import BadInput, UnsafeFile, UsageError
 from .models import MODELS
@@ -83,6 +83,20 @@ class Snapshot:
         if data.fingerprint() != self.run["data"]["fingerprint"]:
             raise BadInput(f"{self.folder / 'data'} is not the data set that this run was trained on.")
         return data
+
+    @cached_property
+    def unlabelled(self) -> Dataset | None:
+        """All unlabelled samples that it was given, with the labels that are sure; None where there were none."""
+        folder = self.folder / "unlabelled"
+        return open_store(folder) if is_store(folder) else None
+
+    @cached_property
+    def learned(self) -> Dataset:
+        """What the generator has learned from: `data`, and behind it the pseudo-labelled samples of origin
+        "unlabelled", in memory."""
+        if self.unlabelled is None:
+            return self.data
+        return joined(self.data, self.unlabelled.subset(self.unlabelled.rows("train")))
 
     @cached_property
     def model(self) -> Model:

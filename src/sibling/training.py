@@ -46,7 +46,7 @@ class Training:
     """One training of a planned run.
 
     data  the store in the run folder
-    rows  real rows of its train part
+    rows  those of its train part that are learned from: the real ones, and pseudo-labelled ones
     out   the run folder
     plan  what `make_plan` gave
     """
@@ -60,7 +60,11 @@ class Training:
             name: AveragedModel(model.networks[name], multi_avg_fn=_average) for name in model.generating
         }
         self.state = checkpoint.State(model, self.averages)
-        self.watch = Watch(data, rows, plan["seed"]) if getattr(model, "watched", False) else None
+        self.watch = (
+            Watch(data, data.rows("train", "real"), plan["seed"])
+            if getattr(model, "watched", False)
+            else None
+        )
         self.drawn = balanced(data, rows) if getattr(model, "wants_balance", False) else rows
         self.nearby = nearby(data, rows, model)
 
@@ -267,7 +271,9 @@ class Training:
         checkpoint.remove_all(out)
         owned = ["run.json", "plan.json", "model.safetensors", "stats.jsonl"]
         owned += [path.relative_to(out).as_posix() for path in sorted((out / "previews").glob("*.png"))]
-        owned += [path.relative_to(out).as_posix() for path in sorted((out / "data").iterdir())]
+        for store in (out / "data", out / "unlabelled"):
+            if store.is_dir():
+                owned += [path.relative_to(out).as_posix() for path in sorted(store.iterdir())]
         files.write_manifest(out, kind="run", only=owned)
         log.info("  %s after %d steps, best at %d", over, step, state.best_step or step)
 
@@ -299,6 +305,7 @@ class Training:
             "rollbacks": state.rollbacks,
             "derived": plan["derived"],
             "notes": plan["notes"],
+            **({"unlabelled": plan["unlabelled"]} if "unlabelled" in plan else {}),
             "environment": environment(),
         }
 

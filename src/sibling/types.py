@@ -30,7 +30,7 @@ __all__ = [
     "Verdict",
 ]
 
-Origin: TypeAlias = Literal["real", "synthetic"]
+Origin: TypeAlias = Literal["real", "synthetic", "unlabelled"]
 Split: TypeAlias = Literal["train", "val", "test"]
 
 
@@ -41,7 +41,7 @@ class Record:
     key     unique in its data set; for files the path relative to the data set's folder
     source  a file to read, bytes, or an integer or float array (H, W) or (H, W, C); None when gone
     y       the condition, a JSON value: a class name, {"severity": 0.7}, ...; None where there is none
-    origin  "real" or "synthetic"
+    origin  "real" or "synthetic"; in a run also "unlabelled": real, with a label that was guessed
     split   "train", "val" or "test" where the source says so; None leaves it to `read`
     info    everything else that is known, JSON values only: seed, index, snapshot, scores, ...
     """
@@ -81,6 +81,7 @@ class Batch:
     rng       the random stream of this step, a function of (seed, step) alone
     progress  the share of the planned steps that is done, in [0, 1]; every schedule reads it
     wrong     for each sample a condition that is wrong for it (`Condition.mismatch`); None = not asked for
+    certain   (N,) weights of the pairs with a wrong condition: 0 where the label itself is a guess; None = all 1
     made      what a generator is told instead of `cond` (vicinal training, CcGAN); None = `cond`
     weight    (N,) vicinal weights of the pairs; None = all 1
     held      a batch of held-out samples, now and then, for models that gauge overfitting; else None
@@ -96,6 +97,7 @@ class Batch:
     weight: torch.Tensor | None = None
     held: Batch | None = None
     number: int = 0
+    certain: torch.Tensor | None = None
 
 
 @dataclass(slots=True)

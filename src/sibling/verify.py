@@ -106,6 +106,8 @@ def _run(folder: Path) -> Iterator[str]:
             if not torch.isfinite(value).all():
                 yield f"model.safetensors: {key} holds values that are not finite"
         yield from _store(folder / "data")
+        if is_store(folder / "unlabelled"):
+            yield from _store(folder / "unlabelled")
         split = snapshot.run["data"]["split_hash"]
         if split and snapshot.data.found.get("split_hash") != split:
             yield "data: the split is not the one that the run was trained with"

@@ -47,8 +47,8 @@ class Real:
 
     @cached_property
     def nearest(self) -> NearestReal:
-        """Looks up the nearest training sample."""
-        return NearestReal(self.data, self.network)
+        """Looks up the nearest training sample, of all that the generator has learned from."""
+        return NearestReal(self.snapshot.learned, self.network)
 
     @cached_property
     def held_out(self) -> Nearest:

@@ -96,7 +96,8 @@ class Folder:
         top = {parts[0] for parts in inner.values() if len(parts) > 1}
         own_split = bool(top) and all(name.lower() in SPLITS for name in top)
         labelled = {name: parts[1:] if own_split else parts for name, parts in inner.items()}
-        has_classes = any(len(parts) > 1 for parts in labelled.values())
+        wanted = self.asked.condition != "none"  # else folders are just folders, of any depth
+        has_classes = wanted and any(len(parts) > 1 for parts in labelled.values())
         if has_classes:
             self._note_forms({parts[0] for parts in labelled.values() if len(parts) > 1})
         for name in samples:

@@ -12,11 +12,12 @@ from ..metrics.recogniser import Pool
 from .recipe import Recipe, Source, pool_of
 from .tasks import Classes, Task
 
-__all__ = ["CANDIDATE", "CONTROL", "Arm", "arms_of", "like", "rare_classes", "shuffled", "subset"]
+__all__ = ["CANDIDATE", "CONTROL", "PSEUDO", "Arm", "arms_of", "like", "rare_classes", "shuffled", "subset"]
 
 Role = Literal["rival", "candidate", "control", "reference"]
 CANDIDATE = "real + synthetic"
 CONTROL = "shuffled labels"
+PSEUDO = "real + pseudo-labelled"
 MIXED = "real + classic + mix"
 RARE = 0.5  # a class with fewer samples than this share of the median class, or of the largest, is rare
 
@@ -48,6 +49,7 @@ def arms_of(
     task: Task,
     imbalanced: bool,
     rng: np.random.Generator,
+    pseudo: Source | None = None,
 ) -> list[Arm]:
     """All arms.
 
@@ -56,6 +58,8 @@ def arms_of(
     recipe      tuned for the real samples on the val part
     mix         "mixup" or "cutmix", whichever is better there; "" leaves that arm out
     imbalanced  class weights and balanced sampling are rivals too
+    pseudo      the pseudo-labelled samples that the generator has learned from: what they do by themselves is a rival;
+                None leaves that arm out
     """
     kept = fake.take(chosen)
     placebo = real.take(like(kept.y, real.y, rng))
@@ -77,6 +81,10 @@ def arms_of(
             Arm("real + balanced sampling", plain, recipe.but(balance="sampling"), "rival",
                 "classic augmentation; rare classes are drawn more often"),
         ]  # fmt: skip
+    if pseudo is not None:
+        arms.append(Arm(PSEUDO, pool_of(real, pseudo), recipe, "rival",
+                        f"classic augmentation and {len(pseudo):,} unlabelled samples with the labels that the generator "
+                        "learned from"))  # fmt: skip
     return [
         *arms,
         Arm("real + duplicates", pool_of(real, placebo), recipe, "rival",

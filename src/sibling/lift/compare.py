@@ -48,7 +48,8 @@ def compare(
 ) -> Verdict:
     """Train the recognisers of every arm on every split and say what they show.
 
-    pairs       one a split; made when it is asked for, which may train a generator
+    pairs       one a split; made when it is asked for, which may train a generator. Pseudo-labelled samples that
+                stand behind the real ones (origin "unlabelled") are a rival by themselves
     first       the real samples of the first pair, to say what will happen before it does
     splits      how many pairs there will be
     steps       optimiser steps of each recogniser; None = derived
@@ -64,6 +65,7 @@ def compare(
     with stopping("the recognisers") as stop:
         for number, (data, fake) in enumerate(pairs):
             bench, real, made = _sides(data, fake, task, build, stop)
+            pseudo = _pseudo(data, task, splits)
             if len(bench.test) < (LEAST_TEST if splits == 1 else 2):
                 return undecided(
                     f"{len(bench.test)} real test samples are too few; {LEAST_TEST} are the least", plan
@@ -73,12 +75,12 @@ def compare(
             recipe = _recipe(len(real), steps, effort)
             if number == 0:
                 effort = effort.for_steps(recipe.steps)
-                _say_plan(data, bench, real, recipe, effort, splits, seed)
+                _say_plan(data, bench, real, recipe, effort, splits, seed, pseudo is not None)
             groups = np.array([data.table["group"][i] for i in data.rows("test", "real")])
             trials.append(
                 trial(
                     real=real, fake=made, groups=groups, bench=bench, recipe=recipe, effort=effort,
-                    seed=seed_of(seed, "split", number) if number else seed,
+                    seed=seed_of(seed, "split", number) if number else seed, pseudo=pseudo,
                 )
             )  # fmt: skip
             last = data, fake
@@ -98,19 +100,32 @@ def _sides(
 ) -> tuple[Bench, Source, Source]:
     """What all trainings share, the real train part, and the synthetic samples."""
 
-    def source(samples: Dataset, rows: np.ndarray) -> Source:
-        y, size = task.targets(samples, rows), 4 * len(rows) * int(np.prod(samples.shape))
-        if size > MOST_HELD_BYTES:
-            return Source(fetcher(samples, rows), y)
-        x = samples.x(rows)  # decoded once for all trainings
-        return Source(lambda positions: x[positions], y)
-
     train, val, test = (data.rows(part, "real") for part in ("train", "val", "test"))
     bench = Bench(
-        task=task, shape=data.shape, augment=data.modality.augment, val=source(data, val),
-        test=source(data, test), build=build, stop=stop,
+        task=task, shape=data.shape, augment=data.modality.augment, val=_source(data, val, task),
+        test=_source(data, test, task), build=build, stop=stop,
     )  # fmt: skip
-    return bench, source(data, train), source(fake, np.arange(len(fake)))
+    return bench, _source(data, train, task), _source(fake, np.arange(len(fake)), task)
+
+
+def _pseudo(data: Dataset, task: Task, splits: int) -> Source | None:
+    """The pseudo-labelled samples beside the real ones; None where there are none.
+
+    Of several splits one may have none that are sure: its arm is then that of the real samples, as the arms of all
+    splits must be the same.
+    """
+    rows = data.rows("train", "unlabelled")
+    if not len(rows) and (splits == 1 or "unlabelled" not in data.found):
+        return None
+    return _source(data, rows, task)
+
+
+def _source(samples: Dataset, rows: np.ndarray, task: Task) -> Source:
+    y, size = task.targets(samples, rows), 4 * len(rows) * int(np.prod(samples.shape))
+    if size > MOST_HELD_BYTES:
+        return Source(fetcher(samples, rows), y)
+    x = samples.x(rows)  # decoded once for all trainings
+    return Source(lambda positions: x[positions], y)
 
 
 def _recipe(n: int, steps: int | None, effort: Effort) -> Recipe:
@@ -118,7 +133,14 @@ def _recipe(n: int, steps: int | None, effort: Effort) -> Recipe:
 
 
 def _say_plan(
-    data: Dataset, bench: Bench, real: Source, recipe: Recipe, effort: Effort, splits: int, seed: int
+    data: Dataset,
+    bench: Bench,
+    real: Source,
+    recipe: Recipe,
+    effort: Effort,
+    splits: int,
+    seed: int,
+    pseudo: bool,
 ) -> None:
     """What can be seen at all, what will be done, and how long it will take: before it is done."""
     held = len(bench.test) if splits == 1 else len(data.rows(origin="real"))
@@ -129,7 +151,7 @@ def _say_plan(
             power(held),
         )
     rare = bool(rare_classes(real.y, bench.task))
-    trainings, minutes = cost(real, bench, recipe, effort, seed, rare)
+    trainings, minutes = cost(real, bench, recipe, effort, seed, rare, pseudo)
     log.info(
         "  lift         %s: %d trainings of %d steps%s, about %.1f minutes%s",
         effort.name,
@@ -147,6 +169,7 @@ def _protocol(
     """How the verdict was found, for a statistician and for a machine."""
     first = trials[0]
     parts = {part: len(data.rows(part, "real")) for part in ("train", "val", "test")}
+    pseudo = [each.pseudo for each in trials]
     return {
         "effort": effort.name,
         "splits": len(trials),
@@ -156,6 +179,7 @@ def _protocol(
         "train_samples": parts["train"],
         "val_samples": parts["val"],
         "test_samples": sum(len(each.y) for each in trials),
+        **({"pseudo_labelled_samples": pseudo} if any(pseudo) else {}),
         "synthetic_samples": [len(each.chosen) for each in trials],
         "steps": first.recipe.steps,
         "batch": first.recipe.batch,

@@ -61,13 +61,13 @@ class Effort:
         """As many seeds as the same work allows: seeds are the cheapest way to a narrower interval."""
         return self.but(seeds=max(self.seeds, min(self.most_seeds, round(self.seeds * LONG / max(1, steps)))))
 
-    def trainings(self, imbalanced: bool, *, own: bool) -> int:
+    def trainings(self, imbalanced: bool, *, own: bool, pseudo: bool = False) -> int:
         """How many recognisers one split needs at most."""
         grid = len(self.decays) * len(self.batches) * (len(self.own_rates) if own else 1)
         tuning = sum(
             n for n in (grid, len(self.strengths), self.mixes, len(self.ratios) + 1 + imbalanced) if n > 1
         )
-        return tuning + self.seeds * (5 + 2 * imbalanced) + 2 * min(self.seeds, self.control_seeds)
+        return tuning + self.seeds * (5 + 2 * imbalanced + pseudo) + 2 * min(self.seeds, self.control_seeds)
 
 
 EFFORTS = {

@@ -38,6 +38,7 @@ class Trial:
     chosen   rows of the synthetic samples that the candidate took
     share    test samples a training sample: what neighbouring splits have in common
     stopped  rivals that were not repeated, because they could not win
+    pseudo   how many pseudo-labelled samples were a rival
     """
 
     answers: dict[str, np.ndarray]
@@ -49,6 +50,7 @@ class Trial:
     share: float
     tuning: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    pseudo: int = 0
 
 
 def trial(
@@ -60,12 +62,14 @@ def trial(
     recipe: Recipe,
     effort: Effort,
     seed: int,
+    pseudo: Source | None = None,
 ) -> Trial:
     """Tune, then train all arms; a function of its arguments.
 
     real, fake  the real train part, and the synthetic samples
     groups      (n_test,) duplicates share a number
     recipe      to start from: its steps stay
+    pseudo      pseudo-labelled samples, which are a rival by themselves
     """
     with threads(1):  # a small network does not gain from a second thread; a second network does
         rare = rare_classes(real.y, bench.task)
@@ -74,12 +78,14 @@ def trial(
         arms = arms_of(
             real=real, fake=fake, chosen=chosen, recipe=recipe, mix=mix, task=bench.task,
             imbalanced=bool(rare) and isinstance(bench.task, Classes), rng=numpy_generator(seed, "arms"),
+            pseudo=pseudo,
         )  # fmt: skip
         runs, stopped = _repeated(arms, bench, effort, seed)
     return Trial(
         answers={name: np.stack([run.test for run in own]) for name, own in runs.items()},
         y=bench.test.y, groups=groups, arms=arms, recipe=recipe, chosen=chosen,
         share=len(bench.test) / max(1, len(real)), tuning=tuning, stopped=stopped,
+        pseudo=0 if pseudo is None else len(pseudo),
     )  # fmt: skip
 
 
@@ -215,7 +221,13 @@ def _hopeless(arms: list[Arm], runs: dict[str, list[Run]], bench: Bench) -> list
 
 
 def cost(
-    real: Source, bench: Bench, recipe: Recipe, effort: Effort, seed: int, imbalanced: bool
+    real: Source,
+    bench: Bench,
+    recipe: Recipe,
+    effort: Effort,
+    seed: int,
+    imbalanced: bool,
+    pseudo: bool = False,
 ) -> tuple[int, float]:
     """How many trainings a trial needs, and minutes, from 5 steps of one of them on one thread."""
     with threads(1):
@@ -225,5 +237,5 @@ def cost(
         )
         train(pool_of(real), recipe.but(steps=6), few, seed, "cost", test=False)
         seconds = (time.perf_counter() - start) / 6 * recipe.steps
-    trainings = effort.trainings(imbalanced, own=bench.build is not None)
+    trainings = effort.trainings(imbalanced, own=bench.build is not None, pseudo=pseudo)
     return trainings, trainings * seconds / min(cores(), trainings) / 60

@@ -110,6 +110,7 @@ class Critic:
         h_real, h_fake = features.float().chunk(2)  # (2N, F) -> (N, F), (N, F)
         rule = LOSSES[self.loss]
         weight = None if batch.weight is None else batch.weight.to(device)
+        certain = None if batch.certain is None else batch.certain.to(device)
         loss, penalty = real.new_zeros(()), real.new_zeros(())
         reals, fakes = self._logits(h_real, told, share), self._logits(h_fake, told, share)
         for (r, part), (f, _) in zip(reals, fakes, strict=True):
@@ -121,7 +122,7 @@ class Critic:
                 with autocast(device):
                     h_real = network(x[: len(real)].detach(), wrong_maps).float()
             mismatch = rule.wrong(r, network.judge_pair(h_real, wrong.vec))
-            loss = loss + part * self.matching * _weighted(mismatch, weight)
+            loss = loss + part * self.matching * _weighted(mismatch, _both(weight, certain))
         if self.lecam:
             loss = loss + self.lecam * lecam(r, f, self.ledger.mean_real, self.ledger.mean_fake)
         if batch.held is not None:  # before the update: the three kinds of logits must be of one network
@@ -229,6 +230,13 @@ def faded(cond: Cond, share: float) -> Cond:
 def channels_last(x: torch.Tensor) -> torch.Tensor:
     """Images as the convolutions want them in memory."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _both(weight: torch.Tensor | None, certain: torch.Tensor | None) -> torch.Tensor | None:
+    """The product of two weights (N,), each possibly absent."""
+    if weight is None or certain is None:
+        return weight if certain is None else certain
+    return weight * certain
 
 
 def _weighted(terms: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
