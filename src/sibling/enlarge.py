@@ -12,6 +12,7 @@ from .fit import fit
 from .read import describe, read
 from .sample import check_want, sample
 from .types import Evaluation
+from .unlabelled import check_place
 from .write import write
 
 __all__ = ["enlarge"]
@@ -68,6 +69,7 @@ def enlarge(
     files.refuse_overlap(out, Path(place), run, Path(unlabelled) if unlabelled is not None else None)
     files.refuse_used(out, overwrite=overwrite)
     check_want(want)
+    check_place(unlabelled)
     check_effort(quick, thorough)
     data = read(place, size=size, label_column=label_column, condition=condition, on_bad=on_bad, seed=seed)
     logging.getLogger("sibling").info("%s", "\n".join(describe(data)))

@@ -18,7 +18,7 @@ from .plan import check_asked, make_plan, read_plan, refuse_changes
 from .read import read, require_real
 from .snapshot import Snapshot, make_model
 from .training import Training
-from .unlabelled import keep_unlabelled, read_unlabelled
+from .unlabelled import check_place, keep_unlabelled, read_unlabelled
 
 __all__ = ["fit"]
 
@@ -83,6 +83,7 @@ def fit(
     Raises BadInput, UsageError, ResourceError, NumericalError, Stopped.
     """
     check_asked(minutes, steps, batch, keep)
+    check_place(unlabelled)
     make_model(model, arguments or {})  # an unknown model or argument is found out before any work
     out = Path(out)
     files.refuse_overlap(out, *(Path(place) for place in (data, unlabelled) if isinstance(place, str | Path)))

@@ -24,7 +24,7 @@ from .intake import MOST_BAD
 from .judge import Numbers, cross_recognisers, folds_within
 from .read import read, require_real
 
-__all__ = ["balanced_caps", "check_classes", "keep_unlabelled", "read_unlabelled", "sure_limit"]
+__all__ = ["balanced_caps", "check_place", "keep_unlabelled", "read_unlabelled", "sure_limit"]
 
 log = logging.getLogger("sibling")
 
@@ -38,7 +38,15 @@ UNEVEN = 2.0  # times the ratio of the middle class: what a class may have of th
 MOST_APART = 2.0  # times as narrow, as wide or as small as any labelled sample
 
 
-def check_classes(data: Dataset) -> None:
+def check_place(place: str | Path | Dataset | None) -> None:
+    """Find out before any work that nothing is there. Raises BadInput."""
+    if isinstance(place, str | Path) and not Path(place).exists():
+        raise BadInput(
+            f"There is nothing at {place}. Give a folder of unlabelled samples (--unlabelled, unlabelled=)."
+        )
+
+
+def _check_classes(data: Dataset) -> None:
     """Labels can be given where y is one class a sample, and there are two. Raises UsageError."""
     kinds = kinds_of(data.condition)
     told = ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "nothing"
@@ -62,7 +70,7 @@ def read_unlabelled(place: str | Path | Dataset, data: Dataset, on_bad: str) -> 
     on_bad  what to do about broken samples
     Raises UsageError, BadInput where they cannot be of the same kind, or are the labelled samples themselves.
     """
-    check_classes(data)
+    _check_classes(data)
     if isinstance(place, Dataset):
         pool, name = place, "these samples"
     else:
@@ -177,7 +185,7 @@ def keep_unlabelled(out: Path, data: Dataset, pool: Dataset | None, seed: int) -
         kept.table.update(
             y=names, origin=["unlabelled"] * len(rows), group=groups,
             split=["train" if name is not None else "left out" for name in names],
-            info=[{"sure": round(float(p), 4)} if len(sure) else {} for p in (sure if len(sure) else rows)],
+            info=[{"sure": round(float(p), 4)} for p in sure],
         )  # fmt: skip
         record = {
             "source": pool.found.get("source", ""), "samples": len(pool), "bad": pool.found.get("bad_count", 0),
@@ -235,14 +243,11 @@ def _labels(pool: Dataset, data: Dataset, seed: int) -> tuple[list[str | None], 
     On one thread: the last bits of a training depend on how many there are, and a label must not.
     """
     train, numbers = require_real(data), Numbers.of(data)
-    names: list[str | None] = [None] * len(pool)
+    none: list[str | None] = [None] * len(pool)
     facts: dict[str, Any] = {"recognisers": 0, "held_out": 0, "limit": None, "sure": {}, "used": {}}
     if len(train) < LEAST_TRAIN:
-        return (
-            names,
-            np.zeros(0),
-            facts | {"why": f"{len(train)} real training samples are too few to learn labels from"},
-        )
+        why = f"{len(train)} real training samples are too few to learn labels from"
+        return none, np.zeros(len(pool)), facts | {"why": why}
     own_seed = seed_of(seed, "unlabelled")
     with threads(1):
         judges = cross_recognisers(data, folds_within(data, train, own_seed), own_seed)
@@ -256,32 +261,39 @@ def _labels(pool: Dataset, data: Dataset, seed: int) -> tuple[list[str | None], 
             f"there is no limit above which {RIGHT:.0%} of at least {LEAST_SURE} held-out real samples are recognised, so no "
             "label is sure enough"
         )
-        return names, said.max(1), facts | {"why": why}
-    above = held.max(1) >= limit
-    told, right = held.argmax(1), held.argmax(1) == own
+        return none, said.max(1), facts | {"why": why}
+    above, right = held.max(1) >= limit, held.argmax(1) == own
     facts |= {"limit": limit, "held_out_sure": int(above.sum()), "held_out_right": int((above & right).sum())}
-    trusted = [
-        c
-        for c in range(len(numbers.names))
-        if (ours := above & (told == c)).any() and right[ours].mean() >= CLASS_RIGHT
-    ]
-    guess = said.argmax(1)
-    sure = (said.max(1) >= limit) & np.isin(guess, trusted)
-    counts = np.bincount(guess[sure], minlength=len(numbers.names))
+    trusted = _trusted(held[above], right[above])
+    guess = np.where((said.max(1) >= limit) & np.isin(said.argmax(1), trusted), said.argmax(1), -1)
     real = np.bincount(numbers(data, train), minlength=len(numbers.names))
-    caps = balanced_caps(counts, real)
-    for c in range(len(numbers.names)):
-        mine = np.flatnonzero(sure & (guess == c))
-        # Drawn, not the surest: those are all alike.
-        for i in numpy_generator(own_seed, "cap", c).permutation(mine)[: caps[c]].tolist():
-            names[i] = numbers.names[c]
-    used = np.minimum(counts, caps)
-    facts["sure"] = {name: int(n) for name, n in zip(numbers.names, counts, strict=True) if n}
-    facts["used"] = {name: int(n) for name, n in zip(numbers.names, used, strict=True) if n}
+    chosen = _chosen(guess, real, own_seed)
+    names = [numbers.names[c] if c >= 0 else None for c in chosen.tolist()]
+    for what, classes in (("sure", guess), ("used", chosen)):
+        facts[what] = {name: n for c, name in enumerate(numbers.names) if (n := int((classes == c).sum()))}
     facts["doubted"] = [name for c, name in enumerate(numbers.names) if c not in trusted]
-    if not used.any():
+    if not facts["used"]:
         facts["why"] = f"none of them has a label that is at least {limit:.3f} sure"
     return names, said.max(1), facts
+
+
+def _trusted(said: np.ndarray, right: np.ndarray) -> list[int]:
+    """The classes that held-out samples above the limit were taken for, at least 80 % of them rightly.
+
+    said   (n, G) probabilities of the held-out samples above the limit
+    right  (n,) whether the likeliest class is the true one
+    """
+    told = said.argmax(1)
+    return [c for c in np.unique(told).tolist() if right[told == c].mean() >= CLASS_RIGHT]
+
+
+def _chosen(guess: np.ndarray, real: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) class numbers with those beyond the caps as -1. Drawn, not the surest: those are all alike."""
+    caps = balanced_caps(np.bincount(guess[guess >= 0], minlength=len(real)), real)
+    chosen = np.full(len(guess), -1)
+    for c, most in enumerate(caps.tolist()):
+        chosen[numpy_generator(seed, "cap", c).permutation(np.flatnonzero(guess == c))[:most]] = c
+    return chosen
 
 
 def sure_limit(said: np.ndarray, own: np.ndarray) -> float | None:
