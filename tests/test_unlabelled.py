@@ -28,16 +28,16 @@ from sibling.plan import batch_at
 from sibling.snapshot import Snapshot, make_model
 from sibling.unlabelled import RIGHT, balanced_caps, sure_limit
 
-SIZE = (12, 12)
+SIZE = (10, 10)
 QUICK = {"model": "bootstrap", "tensorboard": False}
 JUDGE: Any = importlib.import_module("sibling.judge")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_trainings() -> Iterator[None]:
-    """40 steps are enough for two easy classes."""
+    """25 steps are enough for two easy classes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JUDGE, "steps_for", lambda n: 40)
+        patch.setattr(JUDGE, "steps_for", lambda n: 25)
         yield
 
 
@@ -170,6 +170,7 @@ def test_a_sample_that_copies_one_is_a_copy(run: Snapshot) -> None:
     own = pool.rows("train")[:8]
     near = NearestReal(run.learned, RandomFeatures(run.data.shape))(pool, own)
     assert (near.ratio < 0.5).all()
+    assert NearestReal(run.learned, RandomFeatures(run.data.shape)).note.endswith("are unlabelled ones.")
     alone = NearestReal(run.data, RandomFeatures(run.data.shape))(pool, own)
     assert (alone.ratio > 0.5).all()  # the search among real ones alone would let them pass
 
@@ -298,11 +299,11 @@ def test_another_y_than_classes_is_refused(world: World, tmp_path: Path) -> None
 
 def test_samples_of_another_shape_are_refused(world: World, tmp_path: Path) -> None:
     for i in range(10):
-        picture(np.full((1, 12, 60), 10 * i, np.uint8), tmp_path / "wide" / f"{i}.png")
+        picture(np.full((1, 10, 50), 10 * i, np.uint8), tmp_path / "wide" / f"{i}.png")
         picture(np.full((1, 4, 4), 10 * i, np.uint8), tmp_path / "tiny" / f"{i}.png")
     (tmp_path / "sounds").mkdir()
     (tmp_path / "sounds" / "a.wav").write_bytes(b"RIFF")
-    for name, words in (("wide", "60x12 pixels"), ("tiny", "4x4 pixels"), ("sounds", "no samples")):
+    for name, words in (("wide", "50x10 pixels"), ("tiny", "4x4 pixels"), ("sounds", "no samples")):
         with pytest.raises(BadInput, match=words):
             sibling.fit(world.data, out=tmp_path / "run", unlabelled=tmp_path / name, **QUICK)
     with pytest.raises(UsageError, match="were read as 1 x 8 x 8"):

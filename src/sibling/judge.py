@@ -290,6 +290,8 @@ class NearestReal:
         self.note = ""
         if len(self.train) < len(everything):
             self.note = f" Compared with {len(self.train):,} of {len(everything):,} training samples."
+        if len(more):
+            self.note += f" {len(more):,} of the training samples are unlabelled ones."
 
     def __call__(self, source: Dataset, rows: np.ndarray) -> Nearest:
         """The nearest training sample of each of these rows; `index` counts within `train`."""
