@@ -72,7 +72,7 @@ def swapped(y: list[str]) -> list[str]:
 
 def in_memory(data: Dataset, model: Any = None) -> Real:
     """Real samples without a run folder."""
-    snapshot: Any = SimpleNamespace(data=data, model=model or SimpleNamespace(networks={}), run={
+    snapshot: Any = SimpleNamespace(data=data, learned=data, model=model or SimpleNamespace(networks={}), run={
         "shape": data.shape, "model": "none"})  # fmt: skip
     return Real(snapshot, 0)
 
