@@ -89,7 +89,8 @@ def one(case: str, full: Dataset, number: int, given: Any) -> dict[str, Any]:
     return {
         "case": case, "number": number, "answer": found.answer, "lift": found.lift, "low": found.low, "high": found.high,
         "control": found.arms["shuffled labels"]["mean"] - found.arms["real + synthetic"]["mean"],
-        "real": found.arms["real + classic"]["mean"], "seconds": time.perf_counter() - start,
+        "arms": {name: arm["mean"] for name, arm in found.arms.items()}, "rival": found.rival,
+        "seconds": time.perf_counter() - start,
     }  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def arms_of(
     task: Task,
     imbalanced: bool,
     rng: np.random.Generator,
+    mixed: bool = False,
     pseudo: Source | None = None,
 ) -> list[Arm]:
     """All arms.
@@ -58,6 +59,7 @@ def arms_of(
     recipe      tuned for the real samples on the val part
     mix         "mixup" or "cutmix", whichever is better there; "" leaves that arm out
     imbalanced  class weights and balanced sampling are rivals too
+    mixed       whether the candidate mixes samples too, which val decided: its placebo and its control then do as well
     pseudo      the pseudo-labelled samples that the generator has learned from: what they do by themselves is a rival;
                 None leaves that arm out
     """
@@ -66,6 +68,9 @@ def arms_of(
     wrong = Source(kept.fetch, shuffled(kept.y, rng))
     both, plain = pool_of(real, kept), pool_of(real)
     share = f"{len(kept):,} synthetic samples"
+    own, how = (
+        (recipe.but(mix=mix), f"classic augmentation, {mix}") if mixed else (recipe, "classic augmentation")
+    )
     arms = [
         Arm("real", plain, recipe.but(strength=None), "rival", "the real train part as it is"),
         Arm(
@@ -87,10 +92,10 @@ def arms_of(
                         "learned from"))  # fmt: skip
     return [
         *arms,
-        Arm("real + duplicates", pool_of(real, placebo), recipe, "rival",
+        Arm("real + duplicates", pool_of(real, placebo), own, "rival",
             f"placebo: {len(kept):,} repeated real samples in place of the synthetic ones"),
-        Arm(CANDIDATE, both, recipe, "candidate", f"classic augmentation and {share}"),
-        Arm(CONTROL, pool_of(real, wrong), recipe, "control",
+        Arm(CANDIDATE, both, own, "candidate", f"{how} and {share}"),
+        Arm(CONTROL, pool_of(real, wrong), own, "control",
             "must lose: the same synthetic samples with their labels shuffled"),
         Arm("synthetic only", pool_of(fake), recipe, "reference", "no real sample at all, classic augmentation"),
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from ..judge import batch_for, fetcher, steps_for
 from ..signals import stopping
 from ..types import Verdict
 from .answer import LEAST_TEST, answer, undecided
-from .arms import rare_classes
+from .arms import CANDIDATE, rare_classes
 from .curve import worth
 from .effort import Effort
 from .recipe import Bench, Recipe, Source
@@ -203,9 +203,11 @@ def _protocol(
 def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset, task: Task) -> dict[str, Any]:
     """What the verdict supports: exactly the mix that was tested, or nothing but the augmentation."""
     recipe = trials[0].recipe
+    winner = CANDIDATE if found.answer == "helps" else found.rival
     augmentation = {
         "strength": recipe.strength, "batch": recipe.batch, "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay, "best_arm": found.rival,
+        "mix": next(arm.recipe.mix for arm in trials[0].arms if arm.name == winner),
     }  # fmt: skip
     names = fake.classes(np.arange(len(fake))) if isinstance(task, Classes) else ["all"] * len(fake)
     have = dict(Counter(names))

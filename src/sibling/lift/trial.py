@@ -74,11 +74,11 @@ def trial(
     with threads(1):  # a small network does not gain from a second thread; a second network does
         rare = rare_classes(real.y, bench.task)
         recipe, mix, tuning = _tuned(real, bench, recipe, effort, seed)
-        chosen = _mixing(real, fake, bench, recipe, effort, seed, rare, tuning)
+        chosen, mixed = _mixing(real, fake, bench, recipe, mix, effort, seed, rare, tuning)
         arms = arms_of(
             real=real, fake=fake, chosen=chosen, recipe=recipe, mix=mix, task=bench.task,
             imbalanced=bool(rare) and isinstance(bench.task, Classes), rng=numpy_generator(seed, "arms"),
-            pseudo=pseudo,
+            mixed=mixed, pseudo=pseudo,
         )  # fmt: skip
         runs, stopped = _repeated(arms, bench, effort, seed)
     return Trial(
@@ -164,10 +164,11 @@ def _tuned(
 
 
 def _mixing(
-    real: Source, fake: Source, bench: Bench, recipe: Recipe, effort: Effort, seed: int, rare: list[int],
+    real: Source, fake: Source, bench: Bench, recipe: Recipe, mix: str, effort: Effort, seed: int, rare: list[int],
     notes: list[str],
-) -> np.ndarray:  # fmt: skip
-    """Rows of the synthetic samples that the candidate takes: how many, and whether of rare classes alone."""
+) -> tuple[np.ndarray, bool]:  # fmt: skip
+    """Rows of the synthetic samples that the candidate takes, how many and whether of rare classes alone; and whether
+    it mixes samples: the best rival often does, and to refuse the candidate the same would compare recipes."""
     sizes = sorted(
         {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios} | {len(fake)}
     )
@@ -177,11 +178,15 @@ def _mixing(
         if len(own):
             options[f"the {len(own):,} synthetic samples of rare classes"] = own
     if len(bench.val) < LEAST_VAL:
-        return options[f"{len(fake):,} synthetic samples"]
+        return options[f"{len(fake):,} synthetic samples"], False
     pools = [(name, pool_of(real, fake.take(rows)), recipe) for name, rows in options.items()]
     number, note = _best("mixing", pools, bench, seed)
     notes.append(note)
-    return list(options.values())[number]
+    pool = pools[number][1]
+    both = [("classic augmentation", pool, recipe), (f"{mix} too", pool, recipe.but(mix=mix))]
+    mixed, note = _best("candidate", both, bench, seed)
+    notes.append(note)
+    return list(options.values())[number], bool(mixed)
 
 
 def _repeated(
