@@ -248,7 +248,7 @@ BAD_PLACES: dict[str, tuple[Callable[[Path], Path], int, str]] = {
         3,
         "could not be read",
     ),
-    "npz flat": (lambda root: npz(root / "x.npz", x=np.zeros((3, 81))), 3, "it must be numbers"),
+    "npz one axis": (lambda root: npz(root / "x.npz", x=np.zeros(81)), 3, "it must be numbers"),
     "npz rows": (lambda root: npz(root / "x.npz", x=_X, y=np.zeros(2)), 3, "x has 3 rows"),
     "npz class": (_out_of_range, 3, r"y\[2\] is 7"),
     "npz nan": (lambda root: npz(root / "x.npz", x=np.full((3, 9, 9), np.nan)), 3, "not finite"),

@@ -26,6 +26,7 @@ def enlarge(
     minutes: float | None = None,
     want: str | int | dict[str, int] | None = None,
     seed: int = 0,
+    modality: str | None = None,
     size: int | None = None,
     label_column: str | list[str] | None = None,
     condition: str | None = None,
@@ -49,7 +50,8 @@ def enlarge(
         minutes: training time of the model; None = derived, at most 10.
         want: how many synthetic samples: 500 (a class), "x5", "balance", {"cat": 500}; None = "x5", at most 10,000.
         seed: of everything.
-        size: the longer edge of the working size in pixels; None = the data's own, at most 64.
+        modality: "image", "signal" or "audio"; None = found by looking at the files.
+        size: the longer edge of the working size in pixels; of a series the steps; None = derived from the data.
         label_column: the columns of the metadata file that are y ("kind,severity"); None = found by looking.
         condition: "label", "labels", "value", "map", "joint" or "none"; None = found by looking.
         unlabelled: a folder of further samples of the same kind without labels: those whose class is sure are learned from
@@ -71,7 +73,9 @@ def enlarge(
     check_want(want)
     check_place(unlabelled)
     check_effort(quick, thorough)
-    data = read(place, size=size, label_column=label_column, condition=condition, on_bad=on_bad, seed=seed)
+    data = read(
+        place, modality=modality, size=size, label_column=label_column, condition=condition, on_bad=on_bad, seed=seed
+    )  # fmt: skip
     logging.getLogger("sibling").info("%s", "\n".join(describe(data)))
     snapshot = fit(
         data, out=run, model=model, minutes=minutes, unlabelled=unlabelled, on_bad=on_bad, seed=seed, resume=resume,

@@ -208,7 +208,8 @@ def decode(
     _stop_if_bad(records, bad, on_bad)
     found: dict[str, Any] = {"choices": choices, "notes": [], **_seen(records, bad, looks)}
     if constant:
-        found["notes"].append(f"{constant} samples are of one colour throughout.")
+        flat = getattr(modality, "flat", "of one colour")
+        found["notes"].append(f"{constant} samples are {flat} throughout.")
     modality = _compact(path, np.array(rows), modality, like, choices)
     raw = np.load(path, mmap_mode="r", allow_pickle=False)
     _group(raw, table, digests, hashes, found)
@@ -277,7 +278,7 @@ def _short(key: str) -> str:
 
 
 def _seen(records: list[Record], bad: dict[int, str], looks: list[dict[str, Any]]) -> dict[str, Any]:
-    sizes = Counter(f"{look['size'][1]}x{look['size'][0]}" for look in looks)
+    sizes = Counter("x".join(map(str, reversed(look["size"]))) for look in looks)
     return {
         "bad_count": len(bad),
         "bad": [{"key": records[i].key, "reason": bad[i]} for i in sorted(bad)[:1000]],
@@ -294,7 +295,10 @@ def _compact(path: Path, rows: np.ndarray, modality: Any, like: Dataset | None, 
         final, more = modality.refine(raw, rows)
         choices.extend(more)
     shape = " x ".join(map(str, final.shape))
-    choices.append({"name": "shape", "value": shape, "why": "channels x height x width"})
+    axes = getattr(final, "axes", "height x width" if len(final.shape) == 3 else "")
+    choices.append(
+        {"name": "shape", "value": shape, "why": f"channels x {axes}" if axes else "channels first"}
+    )
     if final.shape == modality.shape and final.dtype == modality.dtype and len(rows) == len(raw):
         return final
     target = path.with_name("compact.npy")

@@ -47,7 +47,10 @@ def fitted(content: bytes, modality: Any) -> bytes:
     Raises BadSample, UsageError.
     """
     if not isinstance(modality, Image):
-        raise UsageError(f"A map belongs to pictures; these samples are {modality.name}.")
+        raise UsageError(
+            f"A map lies beside pictures; these samples are {modality.name}. Leave its column out with --label-column "
+            "(label_column=)."
+        )
     height, width = modality.height, modality.width
     with pixels.opened(content) as picture:
         wide = picture.mode == "F" or picture.mode.startswith("I")

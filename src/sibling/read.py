@@ -16,6 +16,7 @@ from . import files
 from .asked import Found, agreed, view
 from .conditions.columns import learned
 from .dataset import Dataset, is_store, kinds_of, open_store, save_store
+from .detect import array_modality, place_modality
 from .device import numpy_generator
 from .duplicates import LEAST_CORRELATION, MOST_BITS
 from .errors import BadInput, ResourceError, UsageError
@@ -36,7 +37,7 @@ def read(
     place: str | Path | Dataset,
     *,
     out: str | Path | None = None,
-    modality: str = "image",
+    modality: str | None = None,
     size: int | None = None,
     val: float = 0.1,
     test: float = 0.2,
@@ -52,8 +53,9 @@ def read(
     Args:
         place: the folder or file; a Dataset or a store is taken as it is.
         out: where to keep the decoded store; None = a temporary folder that goes with the data set.
-        modality: what one sample is.
-        size: the longer edge of the working size in pixels; None = the data's own, at most 64.
+        modality: what one sample is: "image", "signal", "audio"; None = found by looking at the files.
+        size: the longer edge of the working size in pixels, or the length of a series in steps; None = the data's
+            own, at most what two CPU cores learn in minutes.
         val: share of the samples for validation.
         test: share of the samples for the test part, which nothing that learns ever sees.
         seed: of the split.
@@ -70,7 +72,7 @@ def read(
     if isinstance(place, Dataset):
         return place
     place = Path(place)
-    _check_arguments(place, size, val, test, on_bad)
+    _check_arguments(place, val, test, on_bad)
     for folder in (place, place / "data"):
         if is_store(folder):
             return _opened(folder, label_column, condition)
@@ -78,13 +80,18 @@ def read(
     store = temporary.path / "store" if temporary else Path(out or "")
     files.refuse_overlap(store, place)
     files.refuse_used(store, overwrite=overwrite)  # before any work
-    found = agreed(_records(place, modality, label_column, condition, like), label_column, condition, like)
+    modality, why = _modality(place, modality, like)
+    _check_size(size, modality)
+    found, modality, why = _records(place, modality, why, label_column, condition, like)
+    found = agreed(found, label_column, condition, like)
     with files.new_folder(store, kind="store", overwrite=overwrite) as folder:
         maps = [column for column, kind in found.kinds.items() if kind == "map"]
         data = decode(found.records, folder, modality, size, like, on_bad, found.condition, maps)
         data.found.update(format=found.format, source=place.resolve().name)
         data.found["notes"] = found.notes + data.found["notes"]
         data.found["choices"].insert(0, found.choice())
+        if modality != "image":
+            data.found["choices"].insert(0, {"name": "modality", "value": modality, "why": why})
         _freeze(data, val, test, seed, like)
         save_store(folder, data)
     del found, data  # a million rows twice in memory would be a gigabyte too many
@@ -107,15 +114,31 @@ class _TemporaryFolder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def _check_arguments(place: Path, size: int | None, val: float, test: float, on_bad: str) -> None:
+def _check_arguments(place: Path, val: float, test: float, on_bad: str) -> None:
     if not place.exists():
         raise BadInput(f"There is nothing at {place}. Give a folder of samples, an .npz file or a store.")
-    if size is not None and not 4 <= size <= 1024:
-        raise UsageError(f"size is {size}; the longer edge must be 4 to 1024 pixels (--size, size=).")
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise UsageError(f"val is {val} and test is {test}; both are shares, and train needs one too.")
     if on_bad not in ("auto", "skip", "stop"):
         raise UsageError(f"on_bad is {on_bad!r}; known: auto, skip, stop.")
+
+
+def _modality(place: Path, modality: str | None, like: Dataset | None) -> tuple[str, str]:
+    """(its name, the reason); "" where only the arrays can tell."""
+    if like is not None:
+        return like.modality.name, "that of the other data set"
+    if modality is not None:
+        return modality, "asked for"
+    return place_modality(place)
+
+
+def _check_size(size: int | None, modality: str) -> None:
+    """Raises UsageError."""
+    most = getattr(lookup(MODALITIES, "sibling.modalities", modality or "image"), "largest", 1024)
+    if size is not None and not 4 <= size <= most:
+        edge = "longer edge must be" if modality in ("", "image") else "size must be"
+        unit = "pixels" if modality in ("", "image") else "steps"
+        raise UsageError(f"size is {size}; the {edge} 4 to {most} {unit} (--size, size=).")
 
 
 def _opened(folder: Path, label_column: str | Sequence[str] | None, condition: str | None) -> Dataset:
@@ -134,11 +157,13 @@ def _opened(folder: Path, label_column: str | Sequence[str] | None, condition: s
 def _records(
     place: Path,
     modality: str,
+    why: str,
     label_column: str | Sequence[str] | None,
     condition: str | None,
     like: Dataset | None,
-) -> Found:
-    suffixes = lookup(MODALITIES, "sibling.modalities", modality).suffixes
+) -> tuple[Found, str, str]:
+    """What a format finds at the place, and the modality with its reason. Raises BadInput."""
+    suffixes = lookup(MODALITIES, "sibling.modalities", modality or "image").suffixes
     # The folder format takes any folder: it comes after those of installed third parties too.
     for name in sorted(names(FORMATS, "sibling.formats"), key=lambda name: name == "folder"):
         kind = lookup(FORMATS, "sibling.formats", name)
@@ -154,7 +179,10 @@ def _records(
                     "Is it the right folder?"
                 )
             where = getattr(reader, "found_in", "") or place.name
-            return Found(records, name, notes, where, dict(getattr(reader, "columns", {})))
+            if not modality:
+                modality, why = array_modality(records)
+            found = Found(records, name, notes, where, dict(getattr(reader, "columns", {})))
+            return found, modality, why
     raise BadInput(
         f"{place} is of no known format ({', '.join(names(FORMATS, 'sibling.formats'))}). "
         "Give a folder of samples or an .npz file; unpack an archive first."
@@ -182,6 +210,9 @@ def _freeze(data: Dataset, val: float, test: float, seed: int, like: Dataset | N
             table["split"][i] = part
         found["notes"] += notes
     found["leaks"] = _drop_leaks(data)
+    if like is None and hasattr(data.modality, "fit"):  # what is scaled knows the train part only
+        data.modality, choices = data.modality.fit(data.raw, data.rows("train", "real"))
+        found["choices"] += choices
     if like is None:
         # Until here it knew all samples, whose classes must have a name; what is drawn is that of train alone.
         train = data.y(data.rows("train", "real"))

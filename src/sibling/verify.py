@@ -12,7 +12,8 @@ import torch
 from . import files
 from .dataset import is_store, open_store
 from .errors import BadInput, SiblingError
-from .modalities.image import Image
+from .modalities import MODALITIES
+from .registry import lookup
 from .snapshot import Snapshot
 
 __all__ = ["verify"]
@@ -26,7 +27,7 @@ def verify(folder: str | Path) -> list[str]:
     Args:
         folder: what `write`, `sample`, `curate`, `fit`, `read` or `enlarge` made.
 
-    Every byte is hashed again and every picture decoded again. Raises BadInput when the folder has no
+    Every byte is hashed again and every sample decoded again. Raises BadInput when the folder has no
     manifest: it is unfinished, or not ours.
     """
     folder = Path(folder)
@@ -34,7 +35,8 @@ def verify(folder: str | Path) -> list[str]:
     listed = set(manifest["files"])
     kind = manifest.get("kind")
     if kind == "dataset":
-        wrong += list(_dataset(folder, listed))
+        name = manifest.get("modality") or "image"  # older ones do not say
+        wrong += list(_dataset(folder, listed, lookup(MODALITIES, "sibling.modalities", name)))
     elif kind == "run":
         wrong += list(_run(folder))
     elif is_store(folder):
@@ -42,8 +44,11 @@ def verify(folder: str | Path) -> list[str]:
     return wrong
 
 
-def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
-    """Each row has its file, each file its row, every picture decodes to one size and mode."""
+def _dataset(folder: Path, listed: set[str], kind: Any) -> Iterator[str]:
+    """Each row has its file, each file its row, every sample decodes to one size and mode.
+
+    kind  the class of the modality
+    """
     try:
         rows = files.read_jsonl(folder / "metadata.jsonl")
     except BadInput as error:
@@ -57,11 +62,11 @@ def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
         if path.is_file() and name not in listed and path.name != files.MANIFEST:
             yield f"{name}: not in the manifest"
     named = [row["file_name"] for row in rows if "file_name" in row]
-    pictures = {name for name in listed if Path(name).suffix.lower() in Image.suffixes}
+    samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes and name != "data.npz"}
     maps = {str(cell) for row in rows for column, cell in row.items() if column.endswith("_file_name")}
     for name in sorted(maps - listed):
         yield f"{name}: a map in metadata.jsonl, not in the manifest"
-    for name in sorted(pictures - set(named) - maps):
+    for name in sorted(samples - set(named) - maps):
         yield f"{name}: no row in metadata.jsonl"
     seen: dict[str, int] = {}
     shapes: set[Any] = set()
@@ -72,8 +77,8 @@ def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
         seen[name] = seen.get(name, 0) + 1
         if name not in listed:
             yield f"{name}: in metadata.jsonl, not in the manifest"
-        elif name in pictures:
-            yield from _picture(folder / name, name, row, shapes)
+        elif name in samples:
+            yield from _sample(folder / name, name, row, shapes, kind)
         if row.get("origin") not in ("real", "synthetic"):
             yield f"{name}: its origin is {row.get('origin')!r}"
         elif row["origin"] == "synthetic" and not {"seed", "index", "snapshot"} <= row.keys():
@@ -85,13 +90,12 @@ def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
         yield f"The synthetic samples have {len(shapes)} different sizes or modes."
 
 
-def _picture(path: Path, name: str, row: dict[str, Any], shapes: set[Any]) -> Iterator[str]:
-    look = Image()
+def _sample(path: Path, name: str, row: dict[str, Any], shapes: set[Any], kind: Any) -> Iterator[str]:
     try:
         content = path.read_bytes()
-        header = look.look(content)
-        height, width = header["size"]
-        Image(height, width, header["channels"], 16 if header.get("wide") else 8).decode(content)
+        header = kind().look(content)
+        modality, _ = kind.choose([header], size=None, most=max(header["size"]))
+        modality.decode(content)
     except (OSError, SiblingError) as error:
         yield f"{name}: {error}"
         return

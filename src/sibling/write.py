@@ -99,7 +99,7 @@ def write(
     as_files = format == "folder" or getattr(writer, "as_files", False)
     extra = {
         "sibling": __version__, "snapshot": snapshot.hash if snapshot else None,
-        "condition": sets[0].condition.name, "columns": kinds,
+        "modality": sets[0].modality.name, "condition": sets[0].condition.name, "columns": kinds,
     }  # fmt: skip
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)
@@ -113,9 +113,10 @@ def write(
 def _read_real(place: str | Path, snapshot: Snapshot | None) -> Dataset:
     """The samples with the y of the run, where that is more than a label that is found by looking."""
     kinds = kinds_of(snapshot.condition) if snapshot is not None else {}
+    modality = snapshot.modality.name if snapshot is not None else None
     if snapshot is None or kinds in ({}, {"label": "label"}):
-        return read(place)
-    return read(place, label_column=[f"{column}:{kind}" for column, kind in kinds.items()])
+        return read(place, modality=modality)
+    return read(place, modality=modality, label_column=[f"{column}:{kind}" for column, kind in kinds.items()])
 
 
 def _common_kinds(sets: list[Dataset]) -> dict[str, str]:
@@ -159,7 +160,7 @@ def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]
                 source: Any = record.source
             else:
                 raw = np.asarray(data.raw[row])
-                source = data.modality.encode(raw) if as_files else _as_array(raw)
+                source = data.modality.encode(raw) if as_files else _as_array(raw, data.modality)
             split = record.split if record.split in ("train", "val", "test") else None
             yield Record(record.key, source, record.y, record.origin, split, info)
 
@@ -178,7 +179,10 @@ def _is_still(source: Any, sha256: str) -> bool:
     return isinstance(source, Path) and source.is_file() and files.hash_file(source) == sha256
 
 
-def _as_array(raw: np.ndarray) -> np.ndarray:
-    """(C, H, W) -> (H, W) or (H, W, C), as array formats keep it."""
+def _as_array(raw: np.ndarray, modality: Any) -> np.ndarray:
+    """What array formats keep: what the modality says, else (C, H, W) -> (H, W) or (H, W, C)."""
+    if hasattr(modality, "array"):
+        array: np.ndarray = modality.array(raw)
+        return array
     moved = np.moveaxis(raw, 0, -1)
     return moved[..., 0] if raw.shape[0] == 1 else moved

@@ -98,6 +98,8 @@ class Idx:
             images = np.stack([cast(np.ndarray, record.source) for record in members])
             if images.dtype != np.uint8:
                 raise BadInput(f"IDX holds 8-bit samples; these are {images.dtype}. Use --format folder.")
+            if images.ndim < 3:
+                raise BadInput("IDX holds 8-bit samples of two axes; these have one. Use --format folder.")
             _write(folder / f"{part}-images-idx{images.ndim}-ubyte.gz", images)
             if classes:
                 numbers = np.array([classes[record.y] for record in members], np.uint8)

@@ -30,7 +30,8 @@ _MOST_RATIO = 1040  # deflate packs at most 1032 to 1
 
 
 class Npz:
-    """x (N, H, W), (N, H, W, C) or (N, C, H, W); y (N,) numbers or names; `class_names` optional.
+    """x (N, H, W), (N, H, W, C) or (N, C, H, W), or series (N, T), (N, T, C), (N, C, T); y (N,) numbers or names;
+    `class_names` optional.
 
     Keras-style files with x_train, y_train, x_test, y_test keep their split. A y that is more than a label has
     `columns` and `kinds`, and for each column `y_<column>` (texts or numbers (N,), or multi-hot (N, L) with
@@ -267,9 +268,10 @@ def _records(
     told: dict[str, np.ndarray],
     name: str,
 ) -> Iterator[Record]:
-    if x.ndim not in (3, 4) or x.dtype.kind not in "buif":
+    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "buif":
         raise BadInput(
-            f"{name}: x is {x.dtype} {x.shape}; it must be numbers (N, H, W), (N, H, W, C) or (N, C, H, W)."
+            f"{name}: x is {x.dtype} {x.shape}; it must be numbers (N, H, W), (N, H, W, C) or (N, C, H, W), or series "
+            "(N, T), (N, T, C) or (N, C, T)."
         )
     x = x.astype(np.uint8) if x.dtype.kind == "b" else x
     if x.ndim == 4 and x.shape[-1] > 4 and x.shape[1] <= 4:

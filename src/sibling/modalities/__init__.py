@@ -10,4 +10,5 @@ __all__ = ["MODALITIES"]
 
 MODALITIES = {
     "image": "sibling.modalities.image:Image",
+    "signal": "sibling.modalities.signal:Signal",
 }
