@@ -57,7 +57,10 @@ VALUES: dict[str, list[Any]] = {
     "map": [{"conditioning_image": png(i)} for i in range(24)],
     "joint": [{"kind": ["leaf", "stem"][i % 2], "severity": i / 23} for i in range(24)],
 }
-MADE_FROM: dict[str, tuple[int, ...]] = {"signal": (16,)}  # shape of an array that is decoded; (9, 13) else
+MADE_FROM: dict[str, tuple[int, ...]] = {
+    "signal": (16,),
+    "audio": (4000,),
+}  # shape of an array that is decoded; (9, 13) else
 
 
 def condition_of(name: str) -> tuple[Condition, list[Any]]:

@@ -10,5 +10,6 @@ __all__ = ["MODALITIES"]
 
 MODALITIES = {
     "image": "sibling.modalities.image:Image",
+    "audio": "sibling.modalities.audio:Audio",
     "signal": "sibling.modalities.signal:Signal",
 }
