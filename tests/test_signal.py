@@ -242,11 +242,12 @@ def test_series_go_the_whole_way(model: str, ending: str, tmp_path: Path) -> Non
     made = sibling.sample(run, want=10, out=tmp_path / "fakes")
     kept = sibling.curate(made, against=run, rounds=1)
     kept = kept if len(kept) else made  # a GAN of 20 steps makes nothing that can be used
-    judged = sibling.evaluate(kept, against=run, seeds=1, steps=10)
+    if model == "vae":  # once: it takes most of the time
+        judged = sibling.evaluate(kept, against=run, seeds=1, steps=10)
+        assert judged.folder is not None
+        assert main(["report", str(run.folder)]) == 0
     out = sibling.write(data, kept, out=tmp_path / "larger", against=run)
-    assert judged.folder is not None
     assert sibling.verify(out) == []
-    assert main(["report", str(run.folder)]) == 0
     again = sibling.read(out)
     assert again.modality.name == "signal"
     assert again.shape == data.shape

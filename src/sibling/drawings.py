@@ -10,6 +10,7 @@ import base64
 import io
 import re
 import warnings
+import wave
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,7 @@ __all__ = [
     "shrunk",
     "uri",
     "visible",
+    "wav_uri",
 ]
 
 EDGES = (128, 96, 64, 48, 32, 24, 16)  # the longest side of one picture in pixels, tried in turn
@@ -67,6 +69,17 @@ def png(picture: Image.Image) -> bytes:
 def uri(data: bytes) -> str:
     """The bytes of a PNG file as a data URI."""
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def wav_uri(samples: np.ndarray, rate: int) -> str:
+    """int16 (T,) -> a mono WAV file as a data URI."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.writeframes(samples.astype("<i2").tobytes())
+    return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def sheet(pictures: np.ndarray, columns: int, edge: int) -> bytes:

@@ -32,6 +32,11 @@ __all__ = ["check_effort", "evaluate", "verdict_json"]
 log = logging.getLogger("sibling")
 
 MOST_CLASSES_SHOWN = 40
+CLASSES_HEARD, REAL_HEARD, FAKE_HEARD = (
+    12,
+    2,
+    4,
+)  # where samples can be listened to: classes, and clips of each
 SMALL_TEST = 50  # fewer test samples show no lift below 9 points: every sample is tested once instead
 LEAST_FOLDED = 30  # real samples; below that even all of them show nothing
 
@@ -169,7 +174,7 @@ def _chain(
 
 
 def _add_grids(pictures: dict[str, Any], data: Dataset, fake: Dataset) -> None:
-    """Up to 8 real and 16 synthetic samples of each class, as previews."""
+    """Up to 8 real and 16 synthetic samples of each class as previews, and some of them as sounds."""
     numbers = Numbers.of(data)
     train, everything = data.rows("train", "real"), np.arange(len(fake))
     real_classes, fake_classes = np.asarray(data.classes(train)), np.asarray(fake.classes(everything))
@@ -179,6 +184,11 @@ def _add_grids(pictures: dict[str, Any], data: Dataset, fake: Dataset) -> None:
         made = np.flatnonzero(fake_classes == name)[:16]
         pictures[f"real_{number}"] = data.modality.preview(data.raw[real])
         pictures[f"fake_{number}"] = data.modality.preview(fake.raw[made])
+        if hasattr(data.modality, "listen") and number < CLASSES_HEARD:
+            # The real ones too are found back from what a model sees: the ear then compares like with like.
+            for kind, raw in (("real", data.raw[real[:REAL_HEARD]]), ("fake", fake.raw[made[:FAKE_HEARD]])):
+                if len(raw):
+                    pictures[f"{kind}_sound_{number}"], pictures["rate"] = data.modality.listen(raw)
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -203,7 +213,8 @@ def _save(evaluation: Evaluation, pictures: dict[str, Any], subject: Subject) ->
     with files.new_folder(folder, kind="evaluation", overwrite=True) as staging:
         files.write_bytes(staging / "pictures.npz", buffer.getvalue())
         files.write_json(
-            staging / "pictures.json", {"classes": pictures["classes"], "copies": pictures["copies"]}
+            staging / "pictures.json",
+            {key: pictures[key] for key in ("classes", "copies", "rate") if key in pictures},
         )
         scores = [asdict(item) for item in evaluation.scores]
         files.write_json(

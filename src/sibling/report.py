@@ -21,7 +21,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, Undefined
 from markupsafe import Markup
 
-from .drawings import arms_chart, curve_chart, fitting, png, sheet, shrunk, uri, visible
+from .drawings import arms_chart, curve_chart, fitting, png, sheet, shrunk, uri, visible, wav_uri
 from .errors import BadInput, UsageError
 from .files import MANIFEST, hash_bytes, read_json, read_jsonl, write_bytes, write_json
 from .game import finite, game_view, log_rows
@@ -51,7 +51,7 @@ CURVES = 9  # of the training log
 LINES = 200  # of any folded table
 MAP_TEXT = 200  # characters; a longer part of a y is a picture as text, for no person to read
 # Bytes before base64, which adds a third: together with tables and curves below 5 MB.
-SHEET_BYTES, PAIR_BYTES, PREVIEW_BYTES = 2_200_000, 450_000, 450_000
+SHEET_BYTES, PAIR_BYTES, PREVIEW_BYTES, SOUND_BYTES = 2_200_000, 450_000, 450_000, 1_200_000
 
 
 def report(run: Path | str, *, out: Path | None = None) -> Path:
@@ -122,7 +122,7 @@ def _views(run: Path, facts: View, alone: bool) -> View:
         "verdict": verdict,
         "measured": measured,
         "lift": verdict if "problem" in verdict else _part(lambda: _lift(saved)),
-        "grids": _part(lambda: _grids(pictures, kept.get("classes") or [])),
+        "grids": _part(lambda: _grids(pictures, kept.get("classes") or [], kept.get("rate"))),
         "copies": _part(lambda: _copies(pictures, kept.get("copies") or [])),
         "scores": measured if "problem" in measured else _part(lambda: score_parts(listed)),
         "curation": curation,
@@ -237,7 +237,7 @@ def _pictures(place: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _grids(pictures: View, classes: list[str]) -> View:
+def _grids(pictures: View, classes: list[str], rate: Any = None) -> View:
     """Real beside synthetic for the first classes: taken in order, none chosen for its looks."""
     if "problem" in pictures:
         return pictures
@@ -248,14 +248,36 @@ def _grids(pictures: View, classes: list[str]) -> View:
         pair = {kind: pictures.get(f"{kind}_{i}", np.empty(0))[:most] for kind in ("real", "fake")}
         if not any(len(stack) for stack in pair.values()):
             continue
-        rows.append({"name": name, "tiny": max(pair["real"].shape[1:3] or pair["fake"].shape[1:3]) <= TINY})
+        rows.append(
+            {
+                "number": i,
+                "name": name,
+                "tiny": max(pair["real"].shape[1:3] or pair["fake"].shape[1:3]) <= TINY,
+            }
+        )
         for kind, stack in pair.items():
             rows[-1][kind] = {"n": len(stack), "at": len(arrays) if len(stack) else None}
             arrays += [stack] if len(stack) else []
         if len(rows) == CLASSES:
             break
     uris = fitting(lambda edge: (sheet(stack, COLUMNS, edge) for stack in arrays), SHEET_BYTES)
-    return {"rows": rows, "uris": uris, "classes": len(classes), "named": bool(classes)}
+    heard = _sounds(pictures, [row["number"] for row in rows], rate)
+    return {"rows": rows, "uris": uris, "classes": len(classes), "named": bool(classes), "sounds": heard}
+
+
+def _sounds(pictures: View, numbers: list[int], rate: Any) -> View:
+    """ "real_0" -> players of the clips of class 0, within a budget: as many clips of each class as fit."""
+    if not finite(rate) or not 1_000 <= rate <= 96_000:
+        return {}
+    names = [f"{kind}_{i}" for i in numbers for kind in ("real", "fake")]
+    stacks = {name: pictures.get(name.replace("_", "_sound_"), np.empty((0, 0), np.int16)) for name in names}
+    stacks = {name: stack for name, stack in stacks.items() if stack.ndim == 2 and stack.size}
+    if any(stack.dtype != np.int16 for stack in stacks.values()):
+        raise ValueError("the sounds are no 16-bit numbers")
+    each = max((len(stack) for stack in stacks.values()), default=0)
+    while each and sum(stack[:each].nbytes for stack in stacks.values()) > SOUND_BYTES:
+        each -= 1
+    return {name: [wav_uri(clip, int(rate)) for clip in stack[:each]] for name, stack in stacks.items()}
 
 
 def _copies(pictures: View, rows: list[View]) -> View:

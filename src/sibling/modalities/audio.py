@@ -1,6 +1,6 @@
 """Short sounds as log-mel spectrograms: files .wav .flac .ogg .mp3, decoded to mono at one rate.
 
-raw is uint8 (1, H, W): H mel bands from low to high, W frames of 16 ms, 0 = silence, 255 = a sine of full scale.
+raw is uint8 (1, H, W): H mel bands from low to high, W frames of 16 ms, 0 = silence, 255 = the clip's own loudest point.
 A sound that is written is found back from it by Griffin and Lim's method: nearly the same, never exactly
 (`lossless`). What was measured of this, and why no complex spectrogram: LOG.md.
 """
@@ -41,7 +41,6 @@ class Audio:
     frames  W, frames of a quarter window (16 ms): (W - 1) * hop samples of sound
     trim    whether quiet ends are cut off before a clip is brought to its length
     suffix  ".wav" or ".flac": what is written, as it came where that is possible
-    x_low, x_high  raw values that become -1 and 1: the range of the train part
     """
 
     name = "audio"
@@ -60,11 +59,8 @@ class Audio:
         frames: int = 64,
         trim: bool = True,
         suffix: str = ".wav",
-        x_low: int = 0,
-        x_high: int = 255,
     ) -> None:
         self.rate, self.bands, self.frames, self.trim, self.suffix = rate, bands, frames, trim, suffix
-        self.x_low, self.x_high = x_low, x_high
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -138,10 +134,20 @@ class Audio:
         )
         choices.append(choice("quiet ends", "cut off" if trim else "kept", why))
         choices.append(
-            choice("loudness", "each clip's peak at -0.4 dB", "recordings differ in it more than classes do")
+            choice(
+                "loudness",
+                "left out: each clip's loudest point is 1",
+                "recordings differ in it more than classes do",
+            )
         )
         value = f"{BANDS} mel bands x {frames} frames of {1000 * hop_seconds:.0f} ms"
-        choices.append(choice("grid", value, "log power down to -80 dB; a sound is found back from it"))
+        choices.append(
+            choice(
+                "grid",
+                value,
+                "log power down to -70 dB below the loudest point; a sound is found back from it",
+            )
+        )
         choices.append(choice("written as", made.suffix, f"most clips are {kind}"))
         return made, choices
 
@@ -198,27 +204,17 @@ class Audio:
         """Raw of this modality is raw of what `refine` gave."""
         return raw
 
-    def fit(self, raw: np.ndarray, rows: np.ndarray) -> tuple[Audio, list[Choice]]:
-        """The same with the loudest point of these rows, the train part, as what becomes 1; silence is -1."""
-        high = max((int(raw[row].max()) for row in rows), default=255) or 255
-        arguments = {key: value for key, value in self.to_json().items() if key != "name"}
-        shown = f"{mel.FLOOR_DB:.0f} to {mel.FLOOR_DB + high * _STEPS_DB:.0f} dB"
-        why = "silence, and the loudest point of the train part; it becomes -1 to 1"
-        return Audio(**{**arguments, "x_high": high}), [choice("range", shown, why)]
-
     # ---- raw <-> x ---------------------------------------------------------------------------
 
     def to_x(self, raw: np.ndarray) -> torch.Tensor:
         """Raw (N, 1, H, W) -> float32 in [-1, 1]."""
-        x = torch.from_numpy(raw.astype(np.float32))
-        return x.sub_(self.x_low).mul_(2 / (self.x_high - self.x_low)).sub_(1).clamp_(-1, 1)
+        return torch.from_numpy(raw.astype(np.float32)).mul_(2 / 255).sub_(1)
 
     def to_raw(self, x: torch.Tensor) -> np.ndarray:
         """float32 (N, 1, H, W) -> raw. Raises NumericalError."""
         if not torch.isfinite(x).all():
             raise NumericalError("A generated sample holds values that are not finite; nothing was written.")
-        values = (x.float().clamp(-1, 1) + 1) * ((self.x_high - self.x_low) / 2) + self.x_low
-        raw: np.ndarray = values.round().numpy().astype(np.uint8)
+        raw: np.ndarray = ((x.float().clamp(-1, 1) + 1) * 127.5).round().numpy().astype(np.uint8)
         return raw
 
     def augment(self, x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
@@ -236,7 +232,7 @@ class Audio:
             return torch.rand(n, generator=rng) * (high - low) + low
 
         shift = (uniform(-1, 1) * (0.12 * strength * frames)).round().long()
-        gain = uniform(-1, 1) * (4 * strength * 2 / ((self.x_high - self.x_low) * _STEPS_DB))
+        gain = uniform(-1, 1) * (4 * strength * 2 / -mel.FLOOR_DB)
         at = torch.arange(frames)[None] + shift[:, None]  # (N, W)
         inside = ((at >= 0) & (at < frames))[:, None, None]
         moved = x.gather(3, at.clamp(0, frames - 1)[:, None, None].expand_as(x))
@@ -258,7 +254,7 @@ class Audio:
 
     def preview(self, raw: np.ndarray) -> np.ndarray:
         """Raw (N, 1, H, W) -> uint8 (N, H, W, 3): spectrograms, low bands at the bottom, louder is lighter."""
-        level = np.clip((raw[:, 0, ::-1] - float(self.x_low)) / (self.x_high - self.x_low), 0, 1)  # (N, H, W)
+        level = raw[:, 0, ::-1] / 255  # (N, H, W)
         places = np.linspace(0, 1, len(_ANCHORS))
         colours = np.stack([np.interp(level, places, _ANCHORS[:, c]) for c in range(3)], -1)
         return colours.round().astype(np.uint8)

@@ -13,8 +13,8 @@ import torch
 
 __all__ = ["FLOOR_DB", "log_mel", "sizes", "waveform"]
 
-FLOOR_DB = -80.0  # below a sine of full scale: what is quieter counts as silence
-_LEAST = 10 ** (FLOOR_DB / 10)
+FLOOR_DB = -70.0  # below the loudest point of a sound: what is quieter counts as silence
+_LEAST = 1e-12  # power of nothing
 _ROUNDS = 16  # of Griffin-Lim
 _MOMENTUM = 0.99
 _UPDATES = 30  # multiplicative ones, of the least squares
@@ -67,9 +67,14 @@ def _istft(spectrum: torch.Tensor, rate: int, length: int) -> torch.Tensor:
 
 
 def log_mel(wave: torch.Tensor, rate: int, bands: int) -> torch.Tensor:
-    """float32 (N, T) in [-1, 1] -> power in dB below a sine of full scale, (N, bands, 1 + T / hop), at least -80."""
-    power = _stft(wave, rate).abs().square()
-    return 10 * torch.log10((_bank(rate, bands) @ power).clamp(min=_LEAST))
+    """float32 (N, T) -> power in dB below the loudest point of each, (N, bands, 1 + T / hop), at least -70.
+
+    So it says nothing of the volume, and a sound that was found back has the same spectrogram at any volume.
+    """
+    power = _bank(rate, bands) @ _stft(wave, rate).abs().square()
+    loudest = power.amax(dim=(1, 2), keepdim=True)
+    decibels = 10 * torch.log10(power.clamp(min=_LEAST) / loudest.clamp(min=_LEAST))
+    return torch.where(loudest > _LEAST, decibels.clamp(min=FLOOR_DB), FLOOR_DB)
 
 
 def waveform(decibels: torch.Tensor, rate: int, length: int, *, rounds: int = _ROUNDS) -> torch.Tensor:
