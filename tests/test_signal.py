@@ -240,9 +240,10 @@ def test_series_go_the_whole_way(model: str, ending: str, tmp_path: Path) -> Non
         data, out=tmp_path / "run", model=model, steps=20, arguments=arguments, tensorboard=False
     )
     made = sibling.sample(run, want=10, out=tmp_path / "fakes")
-    kept = sibling.curate(made, against=run, rounds=1)
-    kept = kept if len(kept) else made  # a GAN of 20 steps makes nothing that can be used
+    kept = made
     if model == "vae":  # once: it takes most of the time
+        kept = sibling.curate(made, against=run, rounds=1)
+        kept = kept if len(kept) else made  # 20 steps may make nothing that can be used
         judged = sibling.evaluate(kept, against=run, seeds=1, steps=10)
         assert judged.folder is not None
         assert main(["report", str(run.folder)]) == 0
