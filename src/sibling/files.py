@@ -24,7 +24,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,7 +41,9 @@ __all__ = [
     "hash_file",
     "is_unfinished",
     "lock",
+    "move",
     "new_array",
+    "new_file",
     "new_folder",
     "open_array",
     "read_json",
@@ -150,6 +152,26 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
             raise
         if durable:
             _sync_folder(path.parent)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that grows piece by piece inside a `new_folder`, whose manifest makes it whole.
+
+    Raises ResourceError, for what goes wrong while it is written too.
+    """
+    with _named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fault("write")
+        with path.open("xb") as file:
+            yield file
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file another name inside a `new_folder`."""
+    with _named_errors(target):
+        _fault("replace")
+        source.replace(target)
 
 
 def _plain(value: Any) -> Any:

@@ -143,7 +143,8 @@ def _records(
     for name in sorted(names(FORMATS, "sibling.formats"), key=lambda name: name == "folder"):
         kind = lookup(FORMATS, "sibling.formats", name)
         known = kinds_of(like.condition) if like is not None else None
-        reader = kind(label_column, condition, known) if name == "folder" else kind()
+        chooses = getattr(kind, "chooses", False)
+        reader = kind(label_column, condition, known) if chooses else kind()
         if reader.matches(place):
             records = list(reader.read(place, suffixes))
             notes = list(getattr(reader, "notes", []))
@@ -154,7 +155,7 @@ def _records(
                     "Is it the right folder?"
                 )
             where = getattr(reader, "found_in", "") or place.name
-            return Found(records, name, notes, where, dict(getattr(reader, "columns", {})))
+            return Found(records, name, notes, where, dict(getattr(reader, "columns", {})), chooses)
     raise BadInput(
         f"{place} is of no known format ({', '.join(names(FORMATS, 'sibling.formats'))}). "
         "Give a folder of samples or an .npz file; unpack an archive first."

@@ -13,6 +13,7 @@ from . import __version__, files
 from .dataset import Dataset, kinds_of, refuse_inside
 from .errors import UsageError
 from .formats import FORMATS
+from .formats.columns import class_names
 from .judge import synthetic_of
 from .read import read
 from .registry import lookup
@@ -96,10 +97,12 @@ def write(
             f"The format {format!r} holds one label a sample; y has {', '.join(kinds)} here. Use --format folder."
         )
     suffix = getattr(sets[0].modality, "suffix", ".bin")
-    as_files = format == "folder" or getattr(writer, "as_files", False)
+    as_files = getattr(writer, "as_files", False)
+    if hasattr(writer, "classes"):
+        writer.classes = class_names((y for data in sets for y in data.table["y"]), kinds)
     extra = {
         "sibling": __version__, "snapshot": snapshot.hash if snapshot else None,
-        "condition": sets[0].condition.name, "columns": kinds,
+        "format": format, "condition": sets[0].condition.name, "columns": kinds,
     }  # fmt: skip
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)

@@ -11,5 +11,6 @@ __all__ = ["FORMATS"]
 FORMATS = {
     "idx": "sibling.formats.idx:Idx",
     "npz": "sibling.formats.npz:Npz",
+    "parquet": "sibling.formats.parquet:Parquet",
     "folder": "sibling.formats.folder:Folder",  # last: it takes any folder
 }

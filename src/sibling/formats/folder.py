@@ -48,6 +48,8 @@ class Folder:
     columns       column -> kind, as it was found; to be set before `write` where y is more than a label
     """
 
+    chooses = as_files = True
+
     def __init__(
         self,
         label_column: str | Sequence[str] | None = None,
