@@ -19,7 +19,7 @@ __all__ = ["Found", "agreed", "view"]
 # What Sibling writes about each sample besides y: a column of y may not be called like that.
 RESERVED = frozenset(
     ("file_name", "split", "origin", "key", "seed", "index", "snapshot", "scores", "nearest_real", "given",
-     "outside", "style", "row", "part", "link", "folder", "columns", "kinds", "info")
+     "outside", "style", "row", "part", "link", "folder", "columns", "kinds", "info", "ending")
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ __all__ = ["FORMATS"]
 FORMATS = {
     "idx": "sibling.formats.idx:Idx",
     "npz": "sibling.formats.npz:Npz",
+    "webdataset": "sibling.formats.webdataset:WebDataset",
     "parquet": "sibling.formats.parquet:Parquet",
     "folder": "sibling.formats.folder:Folder",  # last: it takes any folder
 }

@@ -28,13 +28,12 @@ from ..png import from_text
 from ..types import Record
 from .columns import Asked, Column, cell_of, cells_of, find, headers_of, is_map_name, names_maps, y_of
 from .labels import METADATA, SPLITS, manifest_of, rows_of, safe_name, split_of, told_columns
-from .naming import Names
+from .naming import INTERNAL, Names
 
 __all__ = ["Folder"]
 
 _SYSTEM = re.compile(r"^(\.|__MACOSX$|Thumbs\.db$|desktop\.ini$|Icon\r$)", re.IGNORECASE)
 _MAPS = "maps"  # the folder that maps are written to
-_INTERNAL = ("link", "folder")  # what `write` tells in a record's info, for this file alone
 _LABEL_LIKE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -225,7 +224,7 @@ class Folder:
                 row[column + "_file_name"] = part.as_posix()
             row |= cells
             row.update(origin=record.origin, split=record.split, key=record.key)
-            row.update({k: v for k, v in record.info.items() if k not in (*_INTERNAL, "file_name", *row)})
+            row.update({k: v for k, v in record.info.items() if k not in (*INTERNAL, "file_name", *row)})
             rows.append({k: v for k, v in row.items() if v is not None})
         lines = "".join(to_line(row) + "\n" for row in rows)
         write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "surrogateescape"), durable=False)

@@ -7,34 +7,28 @@ Source of the layout: https://huggingface.co/docs/hub/datasets-image ("Parquet f
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from ..errors import BadInput
-from ..types import Record, Split
+from ..types import Record
 from . import features
 from .columns import Asked, Column, cell_of, cells_of, class_names, find, is_map_name, y_of
-from .labels import SPLITS, split_of, told_columns
+from .labels import split_of, told_columns
 from .naming import Names
+from .shards import REST, WRITTEN, part_of, shards_of
 from .tables import OURS, Layout, Shards
 
 __all__ = ["Parquet"]
 
 _ROWS = 100  # that are read at a time
 _MOST_BYTES = 16 * 2**30
-_MOST_DEPTH = 3
-_BESIDE = (".json", ".jsonl", ".txt", ".md", ".csv", ".yaml", ".yml")  # text that may lie beside the tables
 _LABEL_FILE = "metadata.parquet"
 _SAMPLE_NAMES = ("image", "img", "audio", "video", "picture", "photo", "sample", "x", "bytes", "data")
 _TEXT_NAMES = ("text", "sentence", "content", "document")
 _LABELS = ("label", "class", "category", "target", "y")
-_PART = re.compile(r"(?P<name>[A-Za-z]+)(?:[-_.]\d.*)?$")
-_OUT = {"train": "train", "val": "validation", "test": "test"}
-_REST = "left_out"  # samples that are in no part while others are
 
 
 class Parquet:
@@ -63,13 +57,17 @@ class Parquet:
         """A file *.parquet, or a folder with such files and nothing but text beside them."""
         if path.is_file():
             return path.suffix.lower() == ".parquet" and path.name != _LABEL_FILE
-        return path.is_dir() and bool(_tables(path))
+        return path.is_dir() and bool(shards_of(path, (".parquet",), (_LABEL_FILE,)))
 
     # ---- reading ------------------------------------------------------------------------------
 
     def read(self, path: Path, suffixes: Sequence[str]) -> Iterator[Record]:
         """Yield one record a row. Raises BadInput."""
-        root, names = (path.parent, [path.name]) if path.is_file() else (path, _tables(path))
+        root, names = (
+            (path.parent, [path.name])
+            if path.is_file()
+            else (path, shards_of(path, (".parquet",), (_LABEL_FILE,)))
+        )
         told = told_columns(root) if path.is_dir() else None
         tables = [_Table(root, name, ".txt" in suffixes, told or self.asked.known or {}) for name in names]
         size = sum(table.size for table in tables)
@@ -128,7 +126,7 @@ class Parquet:
         with ExitStack() as stack:
             writers: dict[str, Shards] = {}
             for record in records:
-                part = record.split or _REST
+                part = record.split or REST
                 if part not in writers:
                     writers[part] = stack.enter_context(Shards(folder / "data", layout.schema()))
                 row = layout.row(record, names.name(record, suffix))
@@ -137,40 +135,11 @@ class Parquet:
                 known = {c: cell for c, cell in told.items() if kinds[c] != "map"}
                 rows.append({**record.info, **known, "origin": record.origin, "split": record.split})
         for part, shards in writers.items():
-            shards.rename("train" if len(writers) == 1 and part == _REST else _OUT.get(part, part))
+            shards.rename("train" if len(writers) == 1 and part == REST else WRITTEN.get(part, part))
         return rows
 
 
 # ---- files ------------------------------------------------------------------------------------------
-
-
-def _tables(root: Path) -> list[str]:
-    """The names of all tables below a folder, sorted; none where anything but text lies beside them."""
-    found: list[str] = []
-    for folder, inner, files in os.walk(root):
-        depth = len(Path(folder).relative_to(root).parts)
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for name in files:
-            suffix = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
-            if suffix == ".parquet" and name != _LABEL_FILE:
-                found.append((Path(folder) / name).relative_to(root).as_posix())
-            elif suffix not in _BESIDE and name != "LICENSE":
-                return []
-        if depth > _MOST_DEPTH:
-            return []
-    return sorted(found)
-
-
-def _split(name: str) -> Split | None:
-    """The part that a file's name or one of its folders says: data/train-00000-of-00001.parquet."""
-    *folders, stem = PurePosixPath(name).with_suffix("").parts
-    for told in (stem, *reversed(folders)):
-        part = _PART.match(told)
-        if part and part["name"].lower() in SPLITS:
-            return SPLITS[part["name"].lower()]
-    return None
 
 
 class _Table:
@@ -190,7 +159,7 @@ class _Table:
         self.binary = [field.name for field in self.schema if _holds_bytes(field.type)]
         self.text = False
         self.sample = self._sample(known, texts)
-        self.split = _split(name)
+        self.split = part_of(name)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from ..png import from_text
 from ..types import Record
 from . import features
 from .columns import cells_of
+from .naming import INTERNAL
 
 __all__ = ["OURS", "Layout", "Shards"]
 
@@ -51,7 +52,7 @@ class Layout:
         sample: Any = {"bytes": content, "path": name}
         if self.kind == "text":
             sample = _utf8(content, record.key)
-        info = {key: value for key, value in record.info.items() if key not in ("link", "folder")}
+        info = {key: value for key, value in record.info.items() if key not in INTERNAL}
         row = {self.sample: sample, "origin": record.origin, "split": record.split}
         row |= {"key": _text(record.key), "info": _text(to_line(info))}
         cells = cells_of(record.y, self.kinds)
