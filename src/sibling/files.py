@@ -16,12 +16,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,6 +47,7 @@ __all__ = [
     "new_array",
     "new_file",
     "new_folder",
+    "new_tar",
     "open_array",
     "read_json",
     "read_jsonl",
@@ -165,6 +168,22 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         _fault("write")
         with path.open("xb") as file:
             yield file
+
+
+@contextmanager
+def new_tar(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """A tar archive inside a `new_folder`; yields what adds one file to it: (name, content).
+
+    Time, user and group are 0: the same files give the same bytes.
+    """
+    with new_file(path) as file, tarfile.open(fileobj=file, mode="w") as archive:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+        yield add
 
 
 def move(source: Path, target: Path) -> None:

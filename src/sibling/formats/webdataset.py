@@ -6,19 +6,17 @@ Source of the layout: https://github.com/webdataset/webdataset ("The WebDataset 
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from ..errors import BadInput
-from ..files import move, new_file, to_line
+from ..files import move, new_tar, to_line
 from ..png import from_text
 from ..types import Record
 from .archive import MOST_BYTES, members
@@ -209,7 +207,7 @@ class _Shards:
         self._name = name
         self._files: list[Path] = []
         self._open = ExitStack()
-        self._archive: tarfile.TarFile | None = None
+        self._add: Callable[[str, bytes], None] | None = None
         self._bytes = self._samples = 0
 
     def __enter__(self) -> _Shards:
@@ -222,18 +220,13 @@ class _Shards:
         """The files of one sample, one after the other, in one shard."""
         size = sum(map(len, files.values()))
         full = self._bytes + size > _SHARD_BYTES or self._samples == _SHARD_SAMPLES
-        if self._archive is None or (full and self._samples):
+        if self._add is None or (full and self._samples):
             self._open.close()
             self._files.append(self._folder / f"{self._name}-{len(self._files):06d}.tar")
-            file: BinaryIO = self._open.enter_context(new_file(self._files[-1]))
-            self._archive = self._open.enter_context(tarfile.open(fileobj=file, mode="w"))  # noqa: SIM115 - entered
+            self._add = self._open.enter_context(new_tar(self._files[-1]))
             self._bytes = self._samples = 0
         for kind, data in files.items():
-            member = tarfile.TarInfo(
-                f"{key}.{kind}"
-            )  # time, user and group 0: the same samples, the same bytes
-            member.size = len(data)
-            self._archive.addfile(member, io.BytesIO(data))
+            self._add(f"{key}.{kind}", data)
         self._bytes += size
         self._samples += 1
 
