@@ -12,7 +12,9 @@ import torch
 from . import files
 from .dataset import is_store, open_store
 from .errors import BadInput, SiblingError
+from .formats import FORMATS
 from .modalities.image import Image
+from .registry import lookup
 from .snapshot import Snapshot
 
 __all__ = ["verify"]
@@ -34,7 +36,9 @@ def verify(folder: str | Path) -> list[str]:
     listed = set(manifest["files"])
     kind = manifest.get("kind")
     if kind == "dataset":
-        wrong += list(_dataset(folder, listed))
+        format_name = manifest.get("format")
+        own_rows = format_name in (None, "folder", "npz", "idx")  # those that tell all in metadata.jsonl
+        wrong += list(_dataset(folder, listed) if own_rows else _by_format(folder, str(format_name), listed))
     elif kind == "run":
         wrong += list(_run(folder))
     elif is_store(folder):
@@ -85,10 +89,39 @@ def _dataset(folder: Path, listed: set[str]) -> Iterator[str]:
         yield f"The synthetic samples have {len(shapes)} different sizes or modes."
 
 
-def _picture(path: Path, name: str, row: dict[str, Any], shapes: set[Any]) -> Iterator[str]:
+def _by_format(folder: Path, format_name: str, listed: set[str]) -> Iterator[str]:
+    """Each sample that the format reads again decodes to one size and mode and says where it is from."""
+    named: set[str] = set()
+    shapes: set[Any] = set()
+    try:
+        reader = lookup(FORMATS, "sibling.formats", format_name)()
+        for record in reader.read(folder, Image.suffixes):
+            row = {**record.info, "origin": record.origin}
+            parts = [record.source, *(record.y.values() if isinstance(record.y, dict) else ())]
+            named |= {part.relative_to(folder).as_posix() for part in parts if isinstance(part, Path)}
+            if record.source is None:
+                yield f"{record.key}: {record.info.get('bad', 'has no content')}"
+            else:
+                yield from _picture(record.source, record.key, row, shapes)
+            if row["origin"] == "synthetic" and not {"seed", "index", "snapshot"} <= row.keys():
+                yield f"{record.key}: synthetic, but seed, index or snapshot is missing"
+    except SiblingError as error:
+        yield str(error)
+        return
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in listed and path.name != files.MANIFEST:
+            yield f"{name}: not in the manifest"
+    pictures = {name for name in listed if Path(name).suffix.lower() in Image.suffixes}
+    yield from (f"{name}: no row names it" for name in sorted(pictures - named))
+    if len(shapes) > 1:
+        yield f"The synthetic samples have {len(shapes)} different sizes or modes."
+
+
+def _picture(source: Path | bytes, name: str, row: dict[str, Any], shapes: set[Any]) -> Iterator[str]:
     look = Image()
     try:
-        content = path.read_bytes()
+        content = source.read_bytes() if isinstance(source, Path) else source
         header = look.look(content)
         height, width = header["size"]
         Image(height, width, header["channels"], 16 if header.get("wide") else 8).decode(content)

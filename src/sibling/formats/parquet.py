@@ -16,7 +16,7 @@ from ..errors import BadInput
 from ..types import Record
 from . import features
 from .columns import Asked, Column, cell_of, cells_of, class_names, find, is_map_name, y_of
-from .labels import split_of, told_columns
+from .labels import info_of, split_of, told_columns
 from .naming import Names
 from .shards import REST, WRITTEN, part_of, shards_of
 from .tables import OURS, Layout, Shards
@@ -294,7 +294,7 @@ def _records(
             problem = f"has no {table.sample}"
         split = split_of(row["split"], place) if "split" in row else table.split
         info = {name: _json(v) for name, v in row.items() if name not in own and v is not None}
-        info |= _info(row.get("info"))
+        info |= info_of(row.get("info"))
         if problem:
             info["bad"] = f"{problem} ({place})"
         yield Record(
@@ -307,17 +307,6 @@ def _records(
         )
     if count != len(rows):
         raise BadInput(f"{table.name} has {len(rows)} rows, but {count} samples.")
-
-
-def _info(value: Any) -> dict[str, Any]:
-    """What `write` keeps as JSON; another tool's column of this name is kept as it is."""
-    if value is None:
-        return {}
-    try:
-        told = json.loads(value)
-    except (ValueError, TypeError, RecursionError):
-        told = None
-    return told if isinstance(told, dict) else {"info": _json(value)}
 
 
 def _json(value: Any) -> Any:
