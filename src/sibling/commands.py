@@ -18,6 +18,7 @@ from .progress import printable
 from .registry import lookup, names
 
 __all__ = [  # noqa: F822 - made by __getattr__, see there
+    "convert",
     "curate",
     "enlarge",
     "evaluate",
@@ -219,6 +220,7 @@ _AFTER: dict[str, Callable[[Any, dict[str, Any]], int | None]] = {
     "curate": lambda kept, _: print(kept),
     "evaluate": _after_evaluate,
     "write": lambda out, _: print(f"data set  {out}"),
+    "convert": lambda out, _: print(f"data set  {out}"),
     "verify": _after_verify,
     "report": lambda path, _: print(f"report    {path}"),
     "example": lambda out, _: print(f"pictures  {out}"),

@@ -27,7 +27,7 @@ from .split import assign, split_hash
 from .tolerance import harmless_flips
 from .types import Condition
 
-__all__ = ["describe", "read", "require_real"]
+__all__ = ["describe", "found_at", "read", "require_real"]
 
 log = logging.getLogger("sibling")
 
@@ -47,7 +47,8 @@ def read(
     like: Dataset | None = None,
     overwrite: bool = False,
 ) -> Dataset:
-    """Read a place on disk: class folders, files plus metadata, a flat folder, IDX, .npz, or a store.
+    """Read a place on disk: class folders, files plus metadata, a flat folder, Parquet, tar shards (WebDataset), a CSV or
+    JSON lines file that names files, IDX, .npz, or a store.
 
     Args:
         place: the folder or file; a Dataset or a store is taken as it is.
@@ -78,7 +79,7 @@ def read(
     store = temporary.path / "store" if temporary else Path(out or "")
     files.refuse_overlap(store, place)
     files.refuse_used(store, overwrite=overwrite)  # before any work
-    found = agreed(_records(place, modality, label_column, condition, like), label_column, condition, like)
+    found = agreed(found_at(place, modality, label_column, condition, like), label_column, condition, like)
     with files.new_folder(store, kind="store", overwrite=overwrite) as folder:
         maps = [column for column, kind in found.kinds.items() if kind == "map"]
         data = decode(found.records, folder, modality, size, like, on_bad, found.condition, maps)
@@ -131,13 +132,14 @@ def _opened(folder: Path, label_column: str | Sequence[str] | None, condition: s
     return data
 
 
-def _records(
+def found_at(
     place: Path,
     modality: str,
     label_column: str | Sequence[str] | None,
     condition: str | None,
     like: Dataset | None,
 ) -> Found:
+    """The records that lie at a place, by the first format that takes it, not decoded. Raises BadInput, UnsafeFile."""
     suffixes = lookup(MODALITIES, "sibling.modalities", modality).suffixes
     # The folder format takes any folder: it comes after those of installed third parties too.
     for name in sorted(names(FORMATS, "sibling.formats"), key=lambda name: name == "folder"):

@@ -21,7 +21,7 @@ from .snapshot import Snapshot
 from .support import advice_of, recipe_json, supported
 from .types import Evaluation, Record
 
-__all__ = ["write"]
+__all__ = ["as_array", "write"]
 
 log = logging.getLogger("sibling")
 
@@ -45,7 +45,8 @@ def write(
         fake: synthetic samples, as a Dataset or as a folder that `sample` or `curate` wrote; None = none.
         out: the folder to make; it appears whole or not at all.
         against: the run folder that the synthetic samples come from; needed to read them from a folder.
-        format: "folder" (class folders and metadata.jsonl), "npz" or "idx".
+        format: "folder" (class folders and metadata.jsonl), "parquet" (as Hugging Face has it), "webdataset" (tar shards),
+            "csv" or "jsonl" (files and a list), "npz" or "idx".
         link: how real files are brought: "copy", "hard" (link) or "sym" (link; such a folder is for other
             programs: Sibling itself follows no link out of a data set). Only for "folder".
         verdict: what `evaluate` returned, or the folder that it wrote: only what it supports is written, all synthetic
@@ -162,7 +163,7 @@ def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]
                 source: Any = record.source
             else:
                 raw = np.asarray(data.raw[row])
-                source = data.modality.encode(raw) if as_files else _as_array(raw)
+                source = data.modality.encode(raw) if as_files else as_array(raw)
             split = record.split if record.split in ("train", "val", "test") else None
             yield Record(record.key, source, record.y, record.origin, split, info)
 
@@ -181,7 +182,7 @@ def _is_still(source: Any, sha256: str) -> bool:
     return isinstance(source, Path) and source.is_file() and files.hash_file(source) == sha256
 
 
-def _as_array(raw: np.ndarray) -> np.ndarray:
+def as_array(raw: np.ndarray) -> np.ndarray:
     """(C, H, W) -> (H, W) or (H, W, C), as array formats keep it."""
     moved = np.moveaxis(raw, 0, -1)
     return moved[..., 0] if raw.shape[0] == 1 else moved
