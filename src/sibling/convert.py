@@ -136,10 +136,6 @@ def _lost(name: str, as_files: bool, pairs: list[tuple[Record, dict[str, Any]]])
             lost.append(
                 "Gray and coloured samples, or with and without alpha, lie in one array: all have the most."
             )
-    if name == "npz" and any(set(record.info) - {"key"} for record, _ in pairs):
-        lost.append(
-            "What is known besides y, origin, split and key stands in metadata.jsonl, and is not read again."
-        )
     return lost
 
 
