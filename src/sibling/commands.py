@@ -38,6 +38,9 @@ __all__ = [  # noqa: F822 - made by __getattr__, see there
 ]
 
 
+_WITH_URLS = ("read", "write", "convert")
+
+
 def _json_object(type_: Any, tokens: Any) -> dict[str, Any]:
     text = tokens[0].value
     try:
@@ -64,6 +67,8 @@ def _command(
             several = list[str] if name == "images" else tuple[float, ...]
             optional = several if parameter.default is parameter.empty else several | None
             hint = Annotated[optional, Parameter(consume_multiple=True, negative=())]
+        elif name in ("place", "out", "real") and "str" in text and verb.__name__ in _WITH_URLS:
+            hint = str | None if "None" in text else str  # a Path would make s3:/bucket of s3://bucket
         elif "Path" in text:
             hint = Path | None if "None" in text else Path
         elif name in (

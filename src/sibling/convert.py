@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, files, png
+from . import __version__, files, png, remote
 from .asked import Found, agreed
 from .dataset import is_store, open_store
 from .errors import BadInput, UsageError
@@ -47,12 +47,12 @@ def convert(
     condition: str | None = None,
     on_bad: str = "auto",
     overwrite: bool = False,
-) -> Path:
+) -> Path | str:
     """Write a data set in another format, without any loss of pixels; nothing is resized, split or generated.
 
     Args:
-        place: the data set, in any format that `read` knows, or a store.
-        out: the folder to make; it appears whole or not at all.
+        place: the data set, in any format that `read` knows, or a store; also as a URL (s3://, gs://, ...).
+        out: the folder to make, also as a URL; it appears whole or not at all.
         format: "folder", "parquet", "webdataset", "csv", "jsonl", "npz" or "idx"; None = as the name of `out` says
             (photos.parquet, photos.tar, photos.npz, photos.csv, photos.jsonl), else "folder".
         modality: what one sample is.
@@ -65,6 +65,20 @@ def convert(
     size. What the format cannot hold is said. A sample without a split stays without one.
     Raises BadInput, UnsafeFile, UsageError, ResourceError.
     """
+    place, out = remote.local_or_url(place), remote.local_or_url(out)
+    if remote.is_url(place) or remote.is_url(out):
+        if remote.is_url(out):
+            remote.refuse_taken(str(out), overwrite=overwrite)
+        with files.temporary_folder() as staged:
+            here = remote.fetch(str(place), staged / "from") if remote.is_url(place) else place
+            there = staged / f"to{Path(out).suffix}" if remote.is_url(out) else out
+            made = convert(
+                here, there, format=format, modality=modality, label_column=label_column, condition=condition,
+                on_bad=on_bad, overwrite=overwrite,
+            )  # fmt: skip
+            if remote.is_url(out):
+                remote.upload(Path(made), str(out), overwrite=overwrite)
+        return out
     place, out = Path(place), Path(out)
     if not place.exists():
         raise BadInput(f"There is nothing at {place}. Give a data set in one of the known formats.")

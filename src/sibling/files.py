@@ -23,6 +23,7 @@ import shutil
 import signal
 import socket
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,7 @@ __all__ = [
     "refuse_overlap",
     "refuse_used",
     "sweep",
+    "temporary_folder",
     "to_line",
     "write_bytes",
     "write_json",
@@ -155,6 +157,21 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
             raise
         if durable:
             _sync_folder(path.parent)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what is on its way to another place; it goes at the end. Raises ResourceError."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="sibling-"))
+    except OSError as error:
+        raise ResourceError(
+            f"No place for temporary files: {error.strerror or error}. Set TMPDIR."
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import files
+from . import files, remote
 from .asked import Found, agreed, view
 from .conditions.columns import learned
 from .dataset import Dataset, is_store, kinds_of, open_store, save_store
@@ -51,7 +51,7 @@ def read(
     JSON lines file that names files, IDX, .npz, or a store.
 
     Args:
-        place: the folder or file; a Dataset or a store is taken as it is.
+        place: the folder or file, also as a URL (s3://, gs://, file://, ...); a Dataset or a store is taken as it is.
         out: where to keep the decoded store; None = a temporary folder that goes with the data set.
         modality: what one sample is.
         size: the longer edge of the working size in pixels; None = the data's own, at most 64.
@@ -70,6 +70,15 @@ def read(
     """
     if isinstance(place, Dataset):
         return place
+    place = remote.local_or_url(place)
+    if remote.is_url(place):
+        fetched = _TemporaryFolder()
+        data = read(
+            remote.fetch(str(place), fetched.path), out=out, modality=modality, size=size, val=val, test=test,
+            seed=seed, label_column=label_column, condition=condition, on_bad=on_bad, like=like, overwrite=overwrite,
+        )  # fmt: skip
+        data._keep = (fetched, data._keep)
+        return data
     place = Path(place)
     _check_arguments(place, size, val, test, on_bad)
     for folder in (place, place / "data"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, files
+from . import __version__, files, remote
 from .dataset import Dataset, kinds_of, refuse_inside
 from .errors import UsageError
 from .formats import FORMATS
@@ -37,13 +37,13 @@ def write(
     verdict: str | Path | Evaluation | None = None,
     write_anyway: bool = False,
     overwrite: bool = False,
-) -> Path:
+) -> Path | str:
     """Write a labelled data set: the real samples, the synthetic ones, or both.
 
     Args:
         real: a Dataset or a place that `read` can read; None = none.
         fake: synthetic samples, as a Dataset or as a folder that `sample` or `curate` wrote; None = none.
-        out: the folder to make; it appears whole or not at all.
+        out: the folder to make, also as a URL (s3://, gs://, ...); it appears whole or not at all.
         against: the run folder that the synthetic samples come from; needed to read them from a folder.
         format: "folder" (class folders and metadata.jsonl), "parquet" (as Hugging Face has it), "webdataset" (tar shards),
             "csv" or "jsonl" (files and a list), "npz" or "idx".
@@ -61,6 +61,17 @@ def write(
     and split, and for a synthetic sample also seed, index, snapshot, its scores and the nearest real sample.
     Raises UsageError, BadInput, ResourceError.
     """
+    out = remote.local_or_url(out)
+    if remote.is_url(out):
+        remote.refuse_taken(str(out), overwrite=overwrite)
+        with files.temporary_folder() as staged:
+            made = write(
+                real, fake, out=staged / "set", against=against, format=format, link="copy", verdict=verdict,
+                write_anyway=write_anyway,
+            )  # fmt: skip
+            remote.upload(Path(made), str(out), overwrite=overwrite)
+        return out
+    real, fake = remote.local_or_url(real), remote.local_or_url(fake)
     if link not in ("copy", "hard", "sym"):
         raise UsageError(f"link is {link!r}; known: copy, hard, sym.")
     if real is None and fake is None:
@@ -68,7 +79,7 @@ def write(
     out = Path(out)
     snapshot = Snapshot(against) if isinstance(against, str | Path) else against
     for place in (real, fake):
-        if isinstance(place, str | Path):
+        if isinstance(place, str | Path) and not remote.is_url(place):
             files.refuse_overlap(out, Path(place))
     if isinstance(fake, str | Path):
         fake = read(fake, like=snapshot.data if snapshot else None)
@@ -109,8 +120,8 @@ def write(
         rows = writer.write(folder, _records(sets, as_files, link), suffix)
         if advice:
             files.write_json(folder / "augmentation.json", recipe_json(advice, write_anyway=write_anyway))
-    made = sum(row.get("origin") == "synthetic" for row in rows)
-    log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - made:,}", f"{made:,}", out)
+    count = sum(row.get("origin") == "synthetic" for row in rows)
+    log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - count:,}", f"{count:,}", out)
     return out
 
 
