@@ -70,7 +70,6 @@ def read(
     """
     if isinstance(place, Dataset):
         return place
-    place = remote.local_or_url(place)
     if remote.is_url(place):
         fetched = _TemporaryFolder()
         data = read(
@@ -79,7 +78,7 @@ def read(
         )  # fmt: skip
         data._keep = (fetched, data._keep)
         return data
-    place = Path(place)
+    place = Path(remote.local_or_url(place))
     _check_arguments(place, size, val, test, on_bad)
     for folder in (place, place / "data"):
         if is_store(folder):
