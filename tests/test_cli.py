@@ -31,6 +31,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert all(verb in shown for verb in VERBS)
     assert {
+        "convert",
         "curate",
         "enlarge",
         "evaluate",

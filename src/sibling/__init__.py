@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .convert import convert
     from .curate import curate
     from .dataset import Dataset
     from .enlarge import enlarge
@@ -45,6 +46,7 @@ _PLACES = {
     "SiblingError": "errors",
     "Snapshot": "snapshot",
     "Verdict": "types",
+    "convert": "convert",
     "curate": "curate",
     "enlarge": "enlarge",
     "evaluate": "evaluate",
@@ -71,6 +73,7 @@ __all__ = [
     "SiblingError",
     "Snapshot",
     "Verdict",
+    "convert",
     "curate",
     "enlarge",
     "evaluate",

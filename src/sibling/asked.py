@@ -19,7 +19,7 @@ __all__ = ["Found", "agreed", "view"]
 # What Sibling writes about each sample besides y: a column of y may not be called like that.
 RESERVED = frozenset(
     ("file_name", "split", "origin", "key", "seed", "index", "snapshot", "scores", "nearest_real", "given",
-     "outside", "style", "row", "part", "link", "folder", "columns", "kinds")
+     "outside", "style", "row", "part", "link", "folder", "columns", "kinds", "info", "ending")
 )  # fmt: skip
 
 
@@ -32,6 +32,7 @@ class Found:
     notes      plain sentences
     where      the file or folders that y was found in
     kinds      column -> "label", "labels", "value" or "map"; empty where the format knows of no columns
+    chosen     whether the format itself has looked for the columns and the condition that were asked for
     condition  what y is, not fitted yet unless it is that of another data set
     """
 
@@ -40,6 +41,7 @@ class Found:
     notes: list[str]
     where: str
     kinds: dict[str, str] = field(default_factory=dict)
+    chosen: bool = False
     condition: Condition = field(default_factory=lambda: condition_of({}))
 
     def choice(self) -> dict[str, str]:
@@ -67,7 +69,7 @@ def agreed(
         lookup(CONDITIONS, "sibling.conditions", condition)  # a misspelt name is found here
     if condition == "none":
         return _without(found)
-    if label_column is not None and found.format != "folder" and by_column:
+    if label_column is not None and not found.chosen and by_column:
         _select(found, label_column)
     elif label_column is not None and not by_column:
         found.notes.append(

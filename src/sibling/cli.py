@@ -32,6 +32,7 @@ _VERBS = {
     "curate": "Drop copies, doubles, mislabelled and unreal samples.",
     "evaluate": "Scores with floors, and the verdict.",
     "write": "Write real and synthetic samples as one data set.",
+    "convert": "Write a data set in another format, pixel for pixel.",
     "verify": "Re-hash and re-decode a folder that Sibling made.",
     "report": "Make the HTML report of a run.",
     "latent": "Pictures of what the codes of a model do.",

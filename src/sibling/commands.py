@@ -18,6 +18,7 @@ from .progress import printable
 from .registry import lookup, names
 
 __all__ = [  # noqa: F822 - made by __getattr__, see there
+    "convert",
     "curate",
     "enlarge",
     "evaluate",
@@ -35,6 +36,9 @@ __all__ = [  # noqa: F822 - made by __getattr__, see there
     "verify",
     "write",
 ]
+
+
+_WITH_URLS = ("read", "write", "convert")
 
 
 def _json_object(type_: Any, tokens: Any) -> dict[str, Any]:
@@ -63,6 +67,8 @@ def _command(
             several = list[str] if name == "images" else tuple[float, ...]
             optional = several if parameter.default is parameter.empty else several | None
             hint = Annotated[optional, Parameter(consume_multiple=True, negative=())]
+        elif name in ("place", "out", "real") and "str" in text and verb.__name__ in _WITH_URLS:
+            hint = str | None if "None" in text else str  # a Path would make s3:/bucket of s3://bucket
         elif "Path" in text:
             hint = Path | None if "None" in text else Path
         elif name in (
@@ -219,6 +225,7 @@ _AFTER: dict[str, Callable[[Any, dict[str, Any]], int | None]] = {
     "curate": lambda kept, _: print(kept),
     "evaluate": _after_evaluate,
     "write": lambda out, _: print(f"data set  {out}"),
+    "convert": lambda out, _: print(f"data set  {out}"),
     "verify": _after_verify,
     "report": lambda path, _: print(f"report    {path}"),
     "example": lambda out, _: print(f"pictures  {out}"),

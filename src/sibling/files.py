@@ -16,15 +16,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,14 +44,18 @@ __all__ = [
     "hash_file",
     "is_unfinished",
     "lock",
+    "move",
     "new_array",
+    "new_file",
     "new_folder",
+    "new_tar",
     "open_array",
     "read_json",
     "read_jsonl",
     "refuse_overlap",
     "refuse_used",
     "sweep",
+    "temporary_folder",
     "to_line",
     "write_bytes",
     "write_json",
@@ -150,6 +157,57 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
             raise
         if durable:
             _sync_folder(path.parent)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what is on its way to another place; it goes at the end. Raises ResourceError."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="sibling-"))
+    except OSError as error:
+        raise ResourceError(
+            f"No place for temporary files: {error.strerror or error}. Set TMPDIR."
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that grows piece by piece inside a `new_folder`, whose manifest makes it whole.
+
+    Raises ResourceError, for what goes wrong while it is written too.
+    """
+    with _named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fault("write")
+        with path.open("xb") as file:
+            yield file
+
+
+@contextmanager
+def new_tar(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """A tar archive inside a `new_folder`; yields what adds one file to it: (name, content).
+
+    Time, user and group are 0: the same files give the same bytes.
+    """
+    with new_file(path) as file, tarfile.open(fileobj=file, mode="w") as archive:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+        yield add
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file another name inside a `new_folder`."""
+    with _named_errors(target):
+        _fault("replace")
+        source.replace(target)
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import warnings
 from collections import Counter
@@ -25,7 +26,9 @@ from .modalities import MODALITIES
 from .registry import lookup
 from .types import Condition, Record
 
-__all__ = ["decode"]
+__all__ = ["decode", "sound"]
+
+log = logging.getLogger("sibling")
 
 MOST_EDGE = 64  # pixels; what two CPU cores can learn in minutes
 MOST_BAD = 0.01
@@ -149,6 +152,23 @@ def _decode_chunk(
 def _with_maps(y: Any, maps: Sequence[str], modality: Any) -> Any:
     """y with its maps as text of the working size. Raises BadSample."""
     return y | {column: fitted_text(y[column], modality) for column in maps} if maps and y else y
+
+
+def sound(records: list[Record], kind: Any, on_bad: str) -> list[tuple[Record, dict[str, Any]]]:
+    """The records that can be used, each with what its header says; the others are said aloud. Raises BadInput."""
+    bad = _unlabelled(records)
+    pairs = []
+    for row, look in enumerate(_in_parallel(_look_chunk, records, kind, processes=False)):
+        if isinstance(look, str):
+            bad[row] = look
+        elif row not in bad:
+            pairs.append((records[row], look))
+    _stop_if_bad(records, bad, on_bad)
+    for row in sorted(bad)[:20]:
+        log.warning("  left out %s: %s", _short(records[row].key), bad[row])
+    if len(bad) > 20:
+        log.warning("  left out %d more", len(bad) - 20)
+    return pairs
 
 
 def decode(

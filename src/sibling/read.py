@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import files
+from . import files, remote
 from .asked import Found, agreed, view
 from .conditions.columns import learned
 from .dataset import Dataset, is_store, kinds_of, open_store, save_store
@@ -28,7 +28,7 @@ from .split import assign, split_hash
 from .tolerance import harmless_flips
 from .types import Condition
 
-__all__ = ["describe", "read", "require_real"]
+__all__ = ["describe", "found_at", "modality_of", "read", "require_real"]
 
 log = logging.getLogger("sibling")
 
@@ -48,10 +48,11 @@ def read(
     like: Dataset | None = None,
     overwrite: bool = False,
 ) -> Dataset:
-    """Read a place on disk: class folders, files plus metadata, a flat folder, IDX, .npz, or a store.
+    """Read a place on disk: class folders, files plus metadata, a flat folder, Parquet, tar shards (WebDataset), a CSV or
+    JSON lines file that names files, IDX, .npz, or a store.
 
     Args:
-        place: the folder or file; a Dataset or a store is taken as it is.
+        place: the folder or file, also as a URL (s3://, gs://, file://, ...); a Dataset or a store is taken as it is.
         out: where to keep the decoded store; None = a temporary folder that goes with the data set.
         modality: what one sample is: "image", "signal", "audio"; None = found by looking at the files.
         size: the longer edge of the working size in pixels, or the length of a series in steps; None = the data's
@@ -71,7 +72,15 @@ def read(
     """
     if isinstance(place, Dataset):
         return place
-    place = Path(place)
+    if remote.is_url(place):
+        fetched = _TemporaryFolder()
+        data = read(
+            remote.fetch(str(place), fetched.path), out=out, modality=modality, size=size, val=val, test=test,
+            seed=seed, label_column=label_column, condition=condition, on_bad=on_bad, like=like, overwrite=overwrite,
+        )  # fmt: skip
+        data._keep = (fetched, data._keep)
+        return data
+    place = Path(remote.local_or_url(place))
     _check_arguments(place, val, test, on_bad)
     for folder in (place, place / "data"):
         if is_store(folder):
@@ -80,9 +89,9 @@ def read(
     store = temporary.path / "store" if temporary else Path(out or "")
     files.refuse_overlap(store, place)
     files.refuse_used(store, overwrite=overwrite)  # before any work
-    modality, why = _modality(place, modality, like)
+    modality, why = modality_of(place, modality, like)
     _check_size(size, modality)
-    found, modality, why = _records(place, modality, why, label_column, condition, like)
+    found, modality, why = found_at(place, modality, why, label_column, condition, like)
     found = agreed(found, label_column, condition, like)
     with files.new_folder(store, kind="store", overwrite=overwrite) as folder:
         maps = [column for column, kind in found.kinds.items() if kind == "map"]
@@ -123,8 +132,8 @@ def _check_arguments(place: Path, val: float, test: float, on_bad: str) -> None:
         raise UsageError(f"on_bad is {on_bad!r}; known: auto, skip, stop.")
 
 
-def _modality(place: Path, modality: str | None, like: Dataset | None) -> tuple[str, str]:
-    """(its name, the reason); "" where only the arrays can tell."""
+def modality_of(place: Path, modality: str | None, like: Dataset | None) -> tuple[str, str]:
+    """(the name of the modality of the samples at a place, the reason); "" where only the arrays can tell."""
     if like is not None:
         return like.modality.name, "that of the other data set"
     if modality is not None:
@@ -154,7 +163,7 @@ def _opened(folder: Path, label_column: str | Sequence[str] | None, condition: s
     return data
 
 
-def _records(
+def found_at(
     place: Path,
     modality: str,
     why: str,
@@ -162,13 +171,17 @@ def _records(
     condition: str | None,
     like: Dataset | None,
 ) -> tuple[Found, str, str]:
-    """What a format finds at the place, and the modality with its reason. Raises BadInput."""
+    """The records that lie at a place, by the first format that takes it, not decoded; the modality and its reason.
+
+    Raises BadInput, UnsafeFile.
+    """
     suffixes = lookup(MODALITIES, "sibling.modalities", modality or "image").suffixes
     # The folder format takes any folder: it comes after those of installed third parties too.
     for name in sorted(names(FORMATS, "sibling.formats"), key=lambda name: name == "folder"):
         kind = lookup(FORMATS, "sibling.formats", name)
         known = kinds_of(like.condition) if like is not None else None
-        reader = kind(label_column, condition, known) if name == "folder" else kind()
+        chooses = getattr(kind, "chooses", False)
+        reader = kind(label_column, condition, known) if chooses else kind()
         if reader.matches(place):
             records = list(reader.read(place, suffixes))
             notes = list(getattr(reader, "notes", []))
@@ -181,7 +194,7 @@ def _records(
             where = getattr(reader, "found_in", "") or place.name
             if not modality:
                 modality, why = array_modality(records)
-            found = Found(records, name, notes, where, dict(getattr(reader, "columns", {})))
+            found = Found(records, name, notes, where, dict(getattr(reader, "columns", {})), chooses)
             return found, modality, why
     raise BadInput(
         f"{place} is of no known format ({', '.join(names(FORMATS, 'sibling.formats'))}). "

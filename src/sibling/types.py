@@ -197,7 +197,12 @@ class Evaluation:
 class Format(Protocol):
     """How samples lie on disk. A format never sees tensors and never decodes.
 
-    A module with `matches`, `read` and `write`; see `formats/__init__.py`.
+    A module with `matches`, `read` and `write`; see `formats/__init__.py`. What a format may have besides:
+    columns   column -> kind, as `read` found it; set before `write`
+    classes   column -> all names, set before `write`, so that no format needs to look at all records first
+    chooses   it is made with (label_column, condition, known) and looks for those columns itself
+    as_files  it writes sources that are bytes or files; else arrays
+    notes, found_in  what `read` has to say, and where y was found
     """
 
     def matches(self, path: Path) -> bool:

@@ -12,6 +12,7 @@ import torch
 from . import files
 from .dataset import is_store, open_store
 from .errors import BadInput, SiblingError
+from .formats import FORMATS
 from .modalities import MODALITIES
 from .registry import lookup
 from .snapshot import Snapshot
@@ -35,8 +36,14 @@ def verify(folder: str | Path) -> list[str]:
     listed = set(manifest["files"])
     kind = manifest.get("kind")
     if kind == "dataset":
-        name = manifest.get("modality") or "image"  # older ones do not say
-        wrong += list(_dataset(folder, listed, lookup(MODALITIES, "sibling.modalities", name)))
+        samples = lookup(
+            MODALITIES, "sibling.modalities", manifest.get("modality") or "image"
+        )  # older ones do not say
+        format_name = manifest.get("format")
+        if format_name in (None, "folder", "npz", "idx"):  # those that tell all in metadata.jsonl
+            wrong += list(_dataset(folder, listed, samples))
+        else:
+            wrong += list(_by_format(folder, str(format_name), listed, samples))
     elif kind == "run":
         wrong += list(_run(folder))
     elif is_store(folder):
@@ -90,9 +97,40 @@ def _dataset(folder: Path, listed: set[str], kind: Any) -> Iterator[str]:
         yield f"The synthetic samples have {len(shapes)} different sizes or modes."
 
 
-def _sample(path: Path, name: str, row: dict[str, Any], shapes: set[Any], kind: Any) -> Iterator[str]:
+def _by_format(folder: Path, format_name: str, listed: set[str], kind: Any) -> Iterator[str]:
+    """Each sample that the format reads again decodes to one size and mode and says where it is from."""
+    named: set[str] = set()
+    shapes: set[Any] = set()
     try:
-        content = path.read_bytes()
+        reader = lookup(FORMATS, "sibling.formats", format_name)()
+        for record in reader.read(folder, kind.suffixes):
+            row = {**record.info, "origin": record.origin}
+            parts = [record.source, *(record.y.values() if isinstance(record.y, dict) else ())]
+            named |= {part.relative_to(folder).as_posix() for part in parts if isinstance(part, Path)}
+            if record.source is None:
+                yield f"{record.key}: {record.info.get('bad', 'has no content')}"
+            else:
+                yield from _sample(record.source, record.key, row, shapes, kind)
+            if row["origin"] == "synthetic" and not {"seed", "index", "snapshot"} <= row.keys():
+                yield f"{record.key}: synthetic, but seed, index or snapshot is missing"
+    except SiblingError as error:
+        yield str(error)
+        return
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in listed and path.name != files.MANIFEST:
+            yield f"{name}: not in the manifest"
+    samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes}
+    yield from (f"{name}: no row names it" for name in sorted(samples - named))
+    if len(shapes) > 1:
+        yield f"The synthetic samples have {len(shapes)} different sizes or modes."
+
+
+def _sample(
+    source: Path | bytes, name: str, row: dict[str, Any], shapes: set[Any], kind: Any
+) -> Iterator[str]:
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else source
         header = kind().look(content)
         modality, _ = kind.choose([header], size=None, most=max(header["size"]))
         modality.decode(content)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, files
+from . import __version__, files, remote
 from .dataset import Dataset, kinds_of, refuse_inside
 from .errors import UsageError
 from .formats import FORMATS
+from .formats.columns import class_names
 from .judge import synthetic_of
 from .read import read
 from .registry import lookup
@@ -20,7 +21,7 @@ from .snapshot import Snapshot
 from .support import advice_of, recipe_json, supported
 from .types import Evaluation, Record
 
-__all__ = ["write"]
+__all__ = ["as_array", "write"]
 
 log = logging.getLogger("sibling")
 
@@ -36,15 +37,16 @@ def write(
     verdict: str | Path | Evaluation | None = None,
     write_anyway: bool = False,
     overwrite: bool = False,
-) -> Path:
+) -> Path | str:
     """Write a labelled data set: the real samples, the synthetic ones, or both.
 
     Args:
         real: a Dataset or a place that `read` can read; None = none.
         fake: synthetic samples, as a Dataset or as a folder that `sample` or `curate` wrote; None = none.
-        out: the folder to make; it appears whole or not at all.
+        out: the folder to make, also as a URL (s3://, gs://, ...); it appears whole or not at all.
         against: the run folder that the synthetic samples come from; needed to read them from a folder.
-        format: "folder" (class folders and metadata.jsonl), "npz" or "idx".
+        format: "folder" (class folders and metadata.jsonl), "parquet" (as Hugging Face has it), "webdataset" (tar shards),
+            "csv" or "jsonl" (files and a list), "npz" or "idx".
         link: how real files are brought: "copy", "hard" (link) or "sym" (link; such a folder is for other
             programs: Sibling itself follows no link out of a data set). Only for "folder".
         verdict: what `evaluate` returned, or the folder that it wrote: only what it supports is written, all synthetic
@@ -59,6 +61,17 @@ def write(
     and split, and for a synthetic sample also seed, index, snapshot, its scores and the nearest real sample.
     Raises UsageError, BadInput, ResourceError.
     """
+    out = remote.local_or_url(out)
+    if remote.is_url(out):
+        remote.refuse_taken(str(out), overwrite=overwrite)
+        with files.temporary_folder() as staged:
+            made = write(
+                real, fake, out=staged / "set", against=against, format=format, link="copy", verdict=verdict,
+                write_anyway=write_anyway,
+            )  # fmt: skip
+            remote.upload(Path(made), str(out), overwrite=overwrite)
+        return out
+    real, fake = remote.local_or_url(real), remote.local_or_url(fake)
     if link not in ("copy", "hard", "sym"):
         raise UsageError(f"link is {link!r}; known: copy, hard, sym.")
     if real is None and fake is None:
@@ -66,7 +79,7 @@ def write(
     out = Path(out)
     snapshot = Snapshot(against) if isinstance(against, str | Path) else against
     for place in (real, fake):
-        if isinstance(place, str | Path):
+        if isinstance(place, str | Path) and not remote.is_url(place):
             files.refuse_overlap(out, Path(place))
     if isinstance(fake, str | Path):
         fake = read(fake, like=snapshot.data if snapshot else None)
@@ -96,17 +109,19 @@ def write(
             f"The format {format!r} holds one label a sample; y has {', '.join(kinds)} here. Use --format folder."
         )
     suffix = getattr(sets[0].modality, "suffix", ".bin")
-    as_files = format == "folder" or getattr(writer, "as_files", False)
+    as_files = getattr(writer, "as_files", False)
+    if hasattr(writer, "classes"):
+        writer.classes = class_names((y for data in sets for y in data.table["y"]), kinds)
     extra = {
         "sibling": __version__, "snapshot": snapshot.hash if snapshot else None,
-        "modality": sets[0].modality.name, "condition": sets[0].condition.name, "columns": kinds,
+        "modality": sets[0].modality.name, "format": format, "condition": sets[0].condition.name, "columns": kinds,
     }  # fmt: skip
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)
         if advice:
             files.write_json(folder / "augmentation.json", recipe_json(advice, write_anyway=write_anyway))
-    made = sum(row.get("origin") == "synthetic" for row in rows)
-    log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - made:,}", f"{made:,}", out)
+    count = sum(row.get("origin") == "synthetic" for row in rows)
+    log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - count:,}", f"{count:,}", out)
     return out
 
 
@@ -160,7 +175,7 @@ def _records(sets: list[Dataset], as_files: bool, link: str) -> Iterator[Record]
                 source: Any = record.source
             else:
                 raw = np.asarray(data.raw[row])
-                source = data.modality.encode(raw) if as_files else _as_array(raw, data.modality)
+                source = data.modality.encode(raw) if as_files else as_array(raw, data.modality)
             split = record.split if record.split in ("train", "val", "test") else None
             yield Record(record.key, source, record.y, record.origin, split, info)
 
@@ -179,7 +194,7 @@ def _is_still(source: Any, sha256: str) -> bool:
     return isinstance(source, Path) and source.is_file() and files.hash_file(source) == sha256
 
 
-def _as_array(raw: np.ndarray, modality: Any) -> np.ndarray:
+def as_array(raw: np.ndarray, modality: Any) -> np.ndarray:
     """What array formats keep: what the modality says, else (C, H, W) -> (H, W) or (H, W, C)."""
     if hasattr(modality, "array"):
         array: np.ndarray = modality.array(raw)

@@ -11,5 +11,9 @@ __all__ = ["FORMATS"]
 FORMATS = {
     "idx": "sibling.formats.idx:Idx",
     "npz": "sibling.formats.npz:Npz",
+    "webdataset": "sibling.formats.webdataset:WebDataset",
+    "parquet": "sibling.formats.parquet:Parquet",
+    "csv": "sibling.formats.csv:Csv",
+    "jsonl": "sibling.formats.jsonl:Jsonl",
     "folder": "sibling.formats.folder:Folder",  # last: it takes any folder
 }

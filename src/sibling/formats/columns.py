@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "Column",
     "cell_of",
     "cells_of",
+    "class_names",
     "find",
     "headers_of",
     "is_map_name",
@@ -370,6 +371,17 @@ def cells_of(y: Any, kinds: Mapping[str, str]) -> dict[str, Any]:
     if y is None:
         return {}
     return dict(y) if isinstance(y, dict) else {next(iter(kinds), "label"): y}
+
+
+def class_names(y: Iterable[Any], kinds: Mapping[str, str]) -> dict[str, list[str]]:
+    """Column -> all its names, sorted, for the columns that hold a label or labels."""
+    named = [column for column, kind in kinds.items() if kind in ("label", "labels")]
+    seen: dict[str, set[str]] = {column: set() for column in named}
+    for cells in (cells_of(one, kinds) for one in y):
+        for column in named:
+            cell = cells.get(column)
+            seen[column].update(cell if isinstance(cell, list) else [] if cell is None else [str(cell)])
+    return {column: sorted(names) for column, names in seen.items()}
 
 
 def y_of(cells: Mapping[str, Any], kinds: Mapping[str, str]) -> Any:

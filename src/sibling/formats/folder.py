@@ -28,13 +28,12 @@ from ..png import from_text
 from ..types import Record
 from .columns import Asked, Column, cell_of, cells_of, find, headers_of, is_map_name, names_maps, y_of
 from .labels import METADATA, SPLITS, manifest_of, rows_of, safe_name, split_of, told_columns
-from .naming import Names
+from .naming import INTERNAL, Names
 
-__all__ = ["Folder"]
+__all__ = ["Folder", "write_files"]
 
 _SYSTEM = re.compile(r"^(\.|__MACOSX$|Thumbs\.db$|desktop\.ini$|Icon\r$)", re.IGNORECASE)
 _MAPS = "maps"  # the folder that maps are written to
-_INTERNAL = ("link", "folder")  # what `write` tells in a record's info, for this file alone
 _LABEL_LIKE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -47,6 +46,8 @@ class Folder:
     known         column -> kind, when a run says what y is
     columns       column -> kind, as it was found; to be set before `write` where y is more than a label
     """
+
+    chooses = as_files = True
 
     def __init__(
         self,
@@ -85,7 +86,9 @@ class Folder:
         for name in others:
             if PurePosixPath(name).suffix.lower() in _LABEL_LIKE and "/" not in name:
                 known = ", ".join(METADATA)
-                self.notes.append(f"{_text(name)} was not read: a label file is called {known}.")
+                self.notes.append(
+                    f"{_text(name)} was not read: a label file is called {known}, or is itself what is read."
+                )
 
     def _from_folders(self, root: Path, samples: list[str]) -> Iterator[Record]:
         paths = {name: PurePosixPath(name).parts for name in samples}
@@ -117,12 +120,24 @@ class Folder:
     def _from_metadata(
         self, root: Path, metadata: list[str], samples: list[str], suffixes: Sequence[str]
     ) -> Iterator[Record]:
-        real = Path(os.path.realpath(root))
         bases = [str(PurePosixPath(name).parent) for name in metadata]
         if len(set(bases)) < len(bases):
             shown = ", ".join(_text(name) for name in metadata[:4])
             raise BadInput(f"One folder holds several label files ({shown}): keep one.")
-        tables = {name: rows_of(root / name, real) for name in metadata}
+        real = Path(os.path.realpath(root))
+        yield from self.listed(
+            root, {name: rows_of(root / name, real) for name in metadata}, samples, suffixes
+        )
+
+    def listed(
+        self, root: Path, tables: dict[str, list[dict[str, Any]]], samples: list[str], suffixes: Sequence[str]
+    ) -> Iterator[Record]:
+        """Yield the records that the rows of label files name, each with a `file_name`. Raises BadInput, UnsafeFile.
+
+        tables   name of a label file, relative to `root` -> its rows
+        samples  files that have to have a row
+        """
+        real = Path(os.path.realpath(root))
         columns = self._columns(root, tables, suffixes)
         forms = {unicodedata.normalize("NFC", name): name for name in samples}
         listed: dict[str, Record] = {}
@@ -144,7 +159,9 @@ class Folder:
                 record.split = SPLITS[PurePosixPath(key).parts[0].lower()]
             yield record
         for key in sorted(set(samples) - listed.keys() - maps):
-            yield Record(_text(key), None, info={"bad": f"has no row in {metadata[0]}", "label_file": True})
+            yield Record(
+                _text(key), None, info={"bad": f"has no row in {next(iter(tables))}", "label_file": True}
+            )
 
     def _columns(
         self, root: Path, tables: dict[str, list[dict[str, Any]]], suffixes: Sequence[str]
@@ -207,28 +224,39 @@ class Folder:
         A record's info may hold `link`: "copy", "hard" or "sym" for a source that is a file, and
         `folder`: the group that its folder is called after.
         """
-        rows: list[dict[str, Any]] = []
-        maps = [column for column, kind in self.columns.items() if kind == "map"]
-        names = Names((_MAPS,) if maps else ())
-        for record in records:
-            name = names.name(record, suffix)
-            if isinstance(record.source, Path):
-                copy_file(record.source, folder / name, how=record.info.get("link", "copy"))
-            else:
-                write_bytes(folder / name, cast(bytes, record.source), durable=False)
-            row: dict[str, Any] = {"file_name": name}
-            cells = cells_of(record.y, self.columns)
-            for column in maps:
-                part = PurePosixPath(_MAPS) / (_safe(column, maps) if len(maps) > 1 else "") / f"{name}.png"
-                write_bytes(folder / part, from_text(cells.pop(column)), durable=False)
-                row[column + "_file_name"] = part.as_posix()
-            row |= cells
-            row.update(origin=record.origin, split=record.split, key=record.key)
-            row.update({k: v for k, v in record.info.items() if k not in (*_INTERNAL, "file_name", *row)})
-            rows.append({k: v for k, v in row.items() if v is not None})
+        rows = write_files(folder, records, suffix, self.columns)
         lines = "".join(to_line(row) + "\n" for row in rows)
         write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "surrogateescape"), durable=False)
         return rows
+
+
+def write_files(
+    folder: Path, records: Iterable[Record], suffix: str, kinds: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Write each record as a file, and its maps beside it in maps/; returns the rows of a label file.
+
+    kinds  column of y -> kind
+    """
+    rows: list[dict[str, Any]] = []
+    maps = [column for column, kind in kinds.items() if kind == "map"]
+    names = Names((_MAPS,) if maps else ())
+    for record in records:
+        name = names.name(record, suffix)
+        if isinstance(record.source, Path):
+            copy_file(record.source, folder / name, how=record.info.get("link", "copy"))
+        else:
+            write_bytes(folder / name, cast(bytes, record.source), durable=False)
+        row: dict[str, Any] = {"file_name": name}
+        cells = cells_of(record.y, kinds)
+        for column in maps:
+            part = PurePosixPath(_MAPS) / (_safe(column, maps) if len(maps) > 1 else "") / f"{name}.png"
+            write_bytes(folder / part, from_text(cells.pop(column)), durable=False)
+            row[column + "_file_name"] = part.as_posix()
+        row |= cells
+        row.update(origin=record.origin, split=record.split, key=record.key)
+        row.update({k: v for k, v in record.info.items() if k not in (*INTERNAL, "file_name", *row)})
+        rows.append({k: v for k, v in row.items() if v is not None})
+    return rows
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ __all__ = [
     "KINDS",
     "METADATA",
     "SPLITS",
+    "info_of",
     "label_of",
     "manifest_of",
     "rows_of",
@@ -51,6 +52,17 @@ def told_columns(root: Path) -> dict[str, str] | None:
     if not isinstance(told, dict) or any(kind not in KINDS for kind in told.values()):
         return None
     return told
+
+
+def info_of(value: Any) -> dict[str, Any]:
+    """What `write` keeps as JSON text in a column `info`; another tool's column of this name is kept as it is."""
+    if value is None or value == "":
+        return {}
+    try:
+        told = json.loads(value)
+    except (ValueError, TypeError, RecursionError):
+        told = None
+    return told if isinstance(told, dict) else {"info": json.loads(json.dumps(value, default=str))}
 
 
 def label_of(value: Any, place: str) -> str | None:
@@ -110,7 +122,8 @@ def _text_rows(path: Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise BadInput(f"{path.name}, line {line}: not UTF-8. Save it as UTF-8.") from error
-    return _jsonl_rows(text, path.name) if path.suffix == ".jsonl" else _csv_rows(text, path.name)
+    lines = path.suffix.lower() in (".jsonl", ".ndjson")
+    return _jsonl_rows(text, path.name) if lines else _csv_rows(text, path.name)
 
 
 def _jsonl_rows(text: str, name: str) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from typing import Any
 from ..types import Record
 from .labels import SPLITS
 
-__all__ = ["Names"]
+__all__ = ["INTERNAL", "Names", "ending"]
+
+INTERNAL = ("link", "folder", "ending")  # what `write` tells in a record's info, and is not written
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _MOST_BYTES = 120  # of a name; file systems hold 255
@@ -36,12 +38,12 @@ class Names:
         folder = PurePosixPath(
             self._slug(record.y if isinstance(record.y, str) else record.info.get("folder"))
         )
-        stem, ending = _stem(record), _ending(record, suffix)
-        name = folder / (stem + ending)
+        stem, end = _stem(record), ending(record, suffix)
+        name = folder / (stem + end)
         while name.as_posix().lower() in self._used:
-            first = (folder / (stem + ending)).as_posix().lower()
+            first = (folder / (stem + end)).as_posix().lower()
             self._used[first] += 1
-            name = folder / f"{stem}-{self._used[first]}{ending}"
+            name = folder / f"{stem}-{self._used[first]}{end}"
         self._used[name.as_posix().lower()] = 1
         return name.as_posix()
 
@@ -73,7 +75,10 @@ def _stem(record: Record) -> str:
     return f"_{stem}" if stem.lower() in _RESERVED else stem or "sample"
 
 
-def _ending(record: Record, suffix: str) -> str:
+def ending(record: Record, suffix: str) -> str:
+    """What a file of this record ends in: as its own file does, or as is told; else `suffix`."""
+    if "ending" in record.info:
+        return str(record.info["ending"])
     if isinstance(record.source, Path) and re.fullmatch(r"\.\w{1,8}", record.source.suffix):
         return record.source.suffix.lower()
     return suffix

@@ -17,7 +17,8 @@ from ..files import to_line, write_bytes
 from ..png import from_text, to_array
 from ..types import Record, Split
 from .columns import cells_of, y_of
-from .labels import KINDS, label_of, split_of
+from .labels import KINDS, info_of, label_of, split_of
+from .naming import INTERNAL
 
 __all__ = ["Npz"]
 
@@ -54,7 +55,7 @@ class Npz:
         file = cast(Path, _file(path))
         arrays = _Arrays(file)
         class_names = next((arrays[name] for name in _NAMES if name in arrays), None)
-        told = {name: arrays[name] for name in ("origin", "split", "key") if name in arrays}
+        told = {name: arrays[name] for name in ("origin", "split", "key", "info") if name in arrays}
         self.columns, self.found_in = _kinds(arrays, file.name), file.name
         if self.columns and not _is_label(self.columns):
             x = arrays["x"]
@@ -70,7 +71,7 @@ class Npz:
             yield from _records(part, arrays[x_name], arrays.get(y_name), class_names, told, file.name)
 
     def write(self, folder: Path, records: Iterable[Record], suffix: str) -> list[dict[str, Any]]:
-        """Write `data.npz` (x, y, class_names, origin, split, key) and `metadata.jsonl`, row by row."""
+        """Write `data.npz` (x, y, class_names, origin, split, key, info as JSON) and `metadata.jsonl`, row by row."""
         members = list(records)
         kinds = self.columns or {"label": "label"}
         arrays: dict[str, np.ndarray] = {
@@ -79,16 +80,19 @@ class Npz:
             "split": np.array([record.split or "" for record in members]),
             "key": np.array([record.key for record in members]),
         }
+        infos = [{k: v for k, v in record.info.items() if k not in INTERNAL} for record in members]
+        if any(infos):
+            arrays["info"] = np.array([to_line(info) for info in infos])
         if any(record.y is not None for record in members):
             arrays |= _y_arrays([cells_of(record.y, kinds) for record in members], kinds)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **cast(Any, arrays))
         write_bytes(folder / "data.npz", buffer.getvalue(), durable=False)
         rows: list[dict[str, Any]] = []
-        for number, record in enumerate(members):
+        for number, (record, info) in enumerate(zip(members, infos, strict=True)):
             cells = {c: v for c, v in cells_of(record.y, kinds).items() if kinds[c] != "map"}
             known = {"row": number, **cells, "origin": record.origin, "split": record.split}
-            rows.append({**record.info, **known})
+            rows.append({**info, **known})
         lines = "".join(to_line(row) + "\n" for row in rows)
         write_bytes(folder / "metadata.jsonl", lines.encode("utf-8", "backslashreplace"), durable=False)
         return rows
@@ -287,7 +291,9 @@ def _records(
         split = part or (split_of(_plain(told["split"][row]), place) if "split" in told else None)
         made = "origin" in told and _plain(told["origin"][row]) == "synthetic"
         key = str(_plain(told["key"][row])) if "key" in told else f"{prefix}/{row:06d}"
-        yield Record(key, x[row], _name(y, row, class_names, name), "synthetic" if made else "real", split)
+        info = info_of(_plain(told["info"][row])) if "info" in told else {}
+        y_row = _name(y, row, class_names, name)
+        yield Record(key, x[row], y_row, "synthetic" if made else "real", split, info)
 
 
 def _plain(value: Any) -> Any:
