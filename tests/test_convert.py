@@ -47,7 +47,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records(place: Path, **asked: Any) -> list[Record]:
-    return found_at(place, "image", asked.get("label_column"), asked.get("condition"), None).records
+    return found_at(place, "image", "", asked.get("label_column"), asked.get("condition"), None)[0].records
 
 
 def pixels(source: Any) -> bytes:
