@@ -272,10 +272,10 @@ def _records(
     told: dict[str, np.ndarray],
     name: str,
 ) -> Iterator[Record]:
-    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "buif":
+    if x.ndim not in (2, 3, 4, 5) or x.dtype.kind not in "buif":
         raise BadInput(
-            f"{name}: x is {x.dtype} {x.shape}; it must be numbers (N, H, W), (N, H, W, C) or (N, C, H, W), or series "
-            "(N, T), (N, T, C) or (N, C, T)."
+            f"{name}: x is {x.dtype} {x.shape}; it must be numbers (N, H, W), (N, H, W, C) or (N, C, H, W), series "
+            "(N, T), (N, T, C) or (N, C, T), or clips (N, T, H, W, C)."
         )
     x = x.astype(np.uint8) if x.dtype.kind == "b" else x
     if x.ndim == 4 and x.shape[-1] > 4 and x.shape[1] <= 4:

@@ -11,5 +11,6 @@ __all__ = ["MODALITIES"]
 MODALITIES = {
     "image": "sibling.modalities.image:Image",
     "audio": "sibling.modalities.audio:Audio",
+    "video": "sibling.modalities.video:Video",
     "signal": "sibling.modalities.signal:Signal",
 }
