@@ -41,7 +41,8 @@ def clip(digit: np.ndarray, motion: str, rng: np.random.Generator) -> np.ndarray
     across, down = np.full(FRAMES, rng.uniform(0.3, 0.7) * room), np.full(FRAMES, rng.uniform(0.3, 0.7) * room)
     angle = np.zeros(FRAMES)
     if motion in ("left", "right"):
-        way = rng.uniform(0.6, 1.0) * (t - 0.5) + 0.5
+        pace = rng.uniform(0.6, 0.9)
+        way = pace * t + rng.uniform(0, 1 - pace)
         across = room * (way if motion == "right" else 1 - way)
     elif motion == "bounce":
         down = room * (1 - np.abs(np.sin(np.pi * (rng.uniform(1.2, 1.8) * t + rng.uniform(0, 1)))))
@@ -102,7 +103,7 @@ def _sheet(frames: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    given = options(model="vae", clips=900, minutes=3.0, updates=0, threads=0, seed=0, steps=400)
+    given = options(model="vae", clips=900, minutes=3.0, updates=0, threads=0, seed=0, steps=250)
     OUT.mkdir(exist_ok=True)
     data = moving_digits(given.clips)
     print(*describe(data), sep="\n")

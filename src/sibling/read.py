@@ -54,7 +54,7 @@ def read(
     Args:
         place: the folder or file, also as a URL (s3://, gs://, file://, ...); a Dataset or a store is taken as it is.
         out: where to keep the decoded store; None = a temporary folder that goes with the data set.
-        modality: what one sample is: "image", "signal", "audio"; None = found by looking at the files.
+        modality: what one sample is: "image", "signal", "audio", "video"; None = found by looking at the files.
         size: the longer edge of the working size in pixels, or the length of a series in steps; None = the data's
             own, at most what two CPU cores learn in minutes.
         val: share of the samples for validation.
@@ -143,10 +143,10 @@ def modality_of(place: Path, modality: str | None, like: Dataset | None) -> tupl
 
 def _check_size(size: int | None, modality: str) -> None:
     """Raises UsageError."""
-    most = getattr(lookup(MODALITIES, "sibling.modalities", modality or "image"), "largest", 1024)
+    kind = lookup(MODALITIES, "sibling.modalities", modality or "image")
+    most, flat = getattr(kind, "largest", 1024), "height" in getattr(kind, "axes", "height x width")
     if size is not None and not 4 <= size <= most:
-        edge = "longer edge must be" if modality in ("", "image") else "size must be"
-        unit = "pixels" if modality in ("", "image") else "steps"
+        edge, unit = ("longer edge must be", "pixels") if flat else ("size must be", "steps")
         raise UsageError(f"size is {size}; the {edge} 4 to {most} {unit} (--size, size=).")
 
 

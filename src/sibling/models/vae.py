@@ -22,7 +22,7 @@ import torch
 
 from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
-from ..nets import Decoder, Discriminator, Encoder
+from ..nets import Decoder, Discriminator, Encoder, joined
 from ..types import Batch, Cond, Condition
 from .critic import Critic, Ledger, channels_last, on_device
 from .prior import fit_mixture
@@ -130,7 +130,7 @@ class VAE:
             if self.adversarial > 0:
                 self.networks["discriminator"] = Discriminator(shape, told, mapped, self.width, self.blocks)
                 self.networks["ledger"] = Ledger(CRITIC_STRENGTH)
-        layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+        layout = torch.channels_last if len(joined(shape)) == 3 else torch.contiguous_format
         for network in self.networks.values():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
 
