@@ -142,9 +142,9 @@ def test_times_decide_not_the_number_of_a_frame() -> None:
     frames = blob(6)
     at = [0, 6, 12, 60, 66, 72]  # sixtieths: the third stays for most of a second
     source = film(frames, at=at)
-    video = Video(24, 32, 12, 10.0, 3)
+    video = Video(24, 32, 13, 10.0, 3)
     shown = video.decode(source)[0].astype(int)
-    wanted = [0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4]
+    wanted = [0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4, 5]
     assert [int(np.abs(frames[..., 0] - frame).mean((1, 2)).argmin()) for frame in shown] == wanted
     even = video.decode(film(frames, at=[0, 12, 24, 36, 48, 60]))[0].astype(int)  # the control
     assert [int(np.abs(frames[..., 0] - frame).mean((1, 2)).argmin()) for frame in even] != wanted
@@ -233,7 +233,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "cut": (film(blob())[:-300], "cannot be decoded as a clip"),
     "half": (film(blob())[:400], "cannot be decoded as a clip"),
     "zeros": (film(blob())[:32] + bytes(2000), "cannot be decoded|no pictures"),
-    "no frame": (film(blob()[:0]), "no frame|cannot be decoded|no pictures"),
+    "no frame": (film(blob()[:0]), "is empty|no frame"),
     "one frame": (film(blob(1)), "one frame only"),
     "one frame of webm": (film(blob(1), container="webm", codec="libvpx-vp9"), "one frame only"),
     "a still GIF": (png_as_gif(), "one frame only"),
@@ -315,7 +315,7 @@ def test_a_gif_that_moves_is_a_clip_and_one_that_does_not_is_a_picture(tmp_path:
 def test_a_mirrored_motion_is_another_motion(tmp_path: Path) -> None:
     place = folder(tmp_path / "in", lambda frames: clips.to_gif(frames, 8), ".gif", n=40)
     data = sibling.read(place, val=0.6, test=0.1)
-    assert data.modality.flips == ()
+    assert "horizontal" not in data.modality.flips
     backwards = np.array([number == "left" for number in data.classes(range(len(data)))])
     raw = np.asarray(data.raw)
     hashes = data.modality.fingerprints(raw)
@@ -394,7 +394,7 @@ def test_random_features_tell_a_motion_from_the_same_frames_in_another_order() -
 @pytest.mark.parametrize(("model", "suffix"), [("vae", ".mp4"), ("gan", ".gif"), ("bootstrap", ".gif")])
 def test_clips_go_the_whole_way(model: str, suffix: str, tmp_path: Path) -> None:
     write = film if suffix == ".mp4" else lambda frames: clips.to_gif(frames, 8)
-    place = folder(tmp_path / "in", write, suffix, n=24)
+    place = folder(tmp_path / "in", write, suffix, n=14)  # few enough for one split
     data = sibling.read(place)
     assert data.modality.name == "video"
     assert data.shape == (1, 8, 16, 20)

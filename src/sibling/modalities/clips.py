@@ -132,13 +132,13 @@ def probe(source: bytes | BinaryIO) -> Facts:
         if first is None:
             raise BadSample("holds no frame")
         frames = int(stream.frames)
-        if seconds <= 0:
-            seconds, frames = _counted(opened, stream)
+        if seconds <= 0 or not frames:
+            counted, frames = _counted(opened, stream)
+            seconds = seconds if seconds > 0 else counted
         if seconds <= 0 or frames == 1:
             raise BadSample("holds one frame only: a clip needs at least two")
         rotation = round(first.rotation / 90) * 90 % 360
         height, width = (first.width, first.height) if rotation % 180 else (first.height, first.width)
-        frames = frames or round(seconds * float(stream.average_rate or 0))
         gray = first.format.name.startswith("gray")
         return Facts(height, width, frames, seconds, f"{kind} {stream.codec_context.name}", gray, rotation)
 
@@ -263,7 +263,8 @@ def to_mp4(frames: np.ndarray, rate: float) -> bytes:
             stream.bit_rate = 4_000_000
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            container.mux(stream.encode(picture))
+            planes = picture.reformat(format="yuv420p").to_ndarray()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(stream.encode())
     return buffer.getvalue()
 
