@@ -38,7 +38,10 @@ def clip(digit: np.ndarray, motion: str, rng: np.random.Generator) -> np.ndarray
     picture = PIL.Image.fromarray(digit).resize((DIGIT, DIGIT), PIL.Image.Resampling.BICUBIC)
     t = np.arange(FRAMES) / (FRAMES - 1)
     room = EDGE - DIGIT
-    across, down = np.full(FRAMES, rng.uniform(0.3, 0.7) * room), np.full(FRAMES, rng.uniform(0.3, 0.7) * room)
+    across, down = (
+        np.full(FRAMES, rng.uniform(0.3, 0.7) * room),
+        np.full(FRAMES, rng.uniform(0.3, 0.7) * room),
+    )
     angle = np.zeros(FRAMES)
     if motion in ("left", "right"):
         pace = rng.uniform(0.6, 0.9)
@@ -53,7 +56,9 @@ def clip(digit: np.ndarray, motion: str, rng: np.random.Generator) -> np.ndarray
         sheet = PIL.Image.new("L", (EDGE, EDGE))
         sheet.paste(picture.rotate(angle[i], PIL.Image.Resampling.BICUBIC))
         moved = (1, 0, -across[i], 0, 1, -down[i])
-        turned = sheet.transform((EDGE, EDGE), PIL.Image.Transform.AFFINE, moved, PIL.Image.Resampling.BILINEAR)
+        turned = sheet.transform(
+            (EDGE, EDGE), PIL.Image.Transform.AFFINE, moved, PIL.Image.Resampling.BILINEAR
+        )
         frames[i, ..., 0] = np.asarray(turned)
     return frames
 

@@ -424,7 +424,9 @@ def test_other_modalities_are_read_again_or_refused_by_name(
     format_name: str, condition: str, modality: str, tmp_path: Path
 ) -> None:
     data = data_of(condition, modality)
-    if format_name == "idx" and modality != "video":  # of these only clips are 8-bit arrays of two axes or more
+    if (
+        format_name == "idx" and modality != "video"
+    ):  # of these only clips are 8-bit arrays of two axes or more
         with pytest.raises(BadInput, match=r"IDX holds 8-bit samples.*--format folder"):
             sibling.write(data, out=tmp_path / "set", format=format_name)
         return

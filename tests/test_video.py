@@ -74,7 +74,10 @@ def gap(video: Video, source: bytes, frames: np.ndarray) -> int:
 # ---- files and their inverse ----------------------------------------------------------------------
 
 
-CONTAINERS = [("mp4", "libx264"), ("mp4", "mpeg4"), ("webm", "libvpx-vp9"), ("mov", "libx264"), ("avi", "mpeg4"), ("matroska", "libx264")]  # fmt: skip
+CONTAINERS = [
+    ("mp4", "libx264"), ("mp4", "mpeg4"), ("webm", "libvpx-vp9"), ("mov", "libx264"), ("avi", "mpeg4"),
+    ("matroska", "libx264"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("container", "codec"), CONTAINERS)
@@ -265,8 +268,10 @@ def test_a_file_that_breaks_off_is_refused_by_decode() -> None:
     source = film(np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), dtype=np.uint8), rate=8)
     at = source.index(b"moov")
     index = source[at - 4 :]
-    broken = source[: at - 4][: at // 8] + bytes(at - 4 - at // 8) + index  # the index is whole, most pictures are not
-    with pytest.raises(BadSample, match="cannot be decoded|breaks off"):
+    broken = (
+        source[: at - 4][: at // 8] + bytes(at - 4 - at // 8) + index
+    )  # the index is whole, most pictures are not
+    with pytest.raises(BadSample, match=r"cannot be decoded|breaks off"):
         Video(32, 32, 16, 3.2).decode(broken)
     Video(32, 32, 16, 3.2).decode(source)  # the control
 
@@ -384,7 +389,9 @@ def test_random_features_tell_a_motion_from_the_same_frames_in_another_order() -
     network = RandomFeatures(x.shape[1:])
     forwards, backwards = network(x), network(x.flip(2))
     half = forwards.shape[1] // 2
-    assert torch.allclose(forwards[:, :half], backwards[:, :half], atol=1e-4)  # of frames: their order is no matter
+    assert torch.allclose(
+        forwards[:, :half], backwards[:, :half], atol=1e-4
+    )  # of frames: their order is no matter
     assert not torch.allclose(forwards[:, half:], backwards[:, half:], atol=1e-2)  # of changes: it is
 
 

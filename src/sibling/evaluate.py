@@ -191,7 +191,7 @@ def _add_grids(pictures: dict[str, Any], data: Dataset, fake: Dataset) -> None:
                 if len(raw):
                     pictures[f"{kind}_sound_{number}"], pictures["rate"] = data.modality.listen(raw)
     if hasattr(data.modality, "animate"):
-        pictures["frame_rate"] = data.modality.rate
+        pictures["frame_rate"] = getattr(data.modality, "rate", 8.0)
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:

@@ -30,7 +30,9 @@ __all__ = [
 ]
 
 SLOPE = 0.2
-MOST_JOINED = 32  # frames that become channels: seven times as fast as convolutions over time, and better (LOG.md)
+MOST_JOINED = (
+    32  # frames that become channels: seven times as fast as convolutions over time, and better (LOG.md)
+)
 USUAL_MEMORY = 0.99  # decay of the moving average of what a batch of reals shows, a step
 
 
@@ -106,7 +108,9 @@ class Plan:
         """(N, C, *padded) -> (N, C, *S), the inverse of `pad`."""
         for axis, size in enumerate(self.spatial, 2):
             x = x.narrow(axis, 0, size)
-        return x.unflatten(1, (-1, self.frames)) if self.moving else x
+        return (
+            x.reshape(len(x), -1, self.frames, *x.shape[2:]) if self.moving else x
+        )  # (N, C T, H, W) -> (N, C, T, H, W)
 
 
 def unfold(x: torch.Tensor, patch: int) -> torch.Tensor:

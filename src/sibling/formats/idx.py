@@ -65,7 +65,9 @@ class Idx:
             images = _array(file)
             labels = _array(files[part, "labels"]) if (part, "labels") in files else None
             if images.ndim < 3:
-                raise BadInput(f"{file.name} holds no images: they have 3 axes (N, H, W), 4 (N, H, W, C) or 5 (clips).")
+                raise BadInput(
+                    f"{file.name} holds no images: they have 3 axes (N, H, W), 4 (N, H, W, C) or 5 (clips)."
+                )
             if labels is not None and labels.shape != (len(images),):
                 raise BadInput(f"{file.name} has {len(images)} images, its labels file has {labels.shape}.")
             split = _PARTS.get(part.rpartition("-")[2])  # EMNIST writes emnist-letters-train
@@ -99,7 +101,9 @@ class Idx:
             if images.dtype != np.uint8:
                 raise BadInput(f"IDX holds 8-bit samples; these are {images.dtype}. Use --format folder.")
             if images.ndim < 3:
-                raise BadInput("IDX holds 8-bit samples of two axes or more; these have one. Use --format folder.")
+                raise BadInput(
+                    "IDX holds 8-bit samples of two axes or more; these have one. Use --format folder."
+                )
             _write(folder / f"{part}-images-idx{images.ndim}-ubyte.gz", images)
             if classes:
                 numbers = np.array([classes[record.y] for record in members], np.uint8)

@@ -59,7 +59,9 @@ class RandomFeatures(nn.Module):
             return self._still(x)
         n, _, frames = x.shape[:3]
         parts = [
-            self._still(clip.transpose(1, 2).flatten(0, 1)).reshape(n, frames, -1)  # (N T, C, H, W) -> (N, T, F / 2)
+            self._still(clip.transpose(1, 2).flatten(0, 1)).reshape(
+                n, frames, -1
+            )  # (N T, C, H, W) -> (N, T, F / 2)
             for clip in (x, changes(x))
         ]
         # The first frame has no change: the sum over the others is divided by their number.

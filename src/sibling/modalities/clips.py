@@ -127,7 +127,9 @@ def probe(source: bytes | BinaryIO) -> Facts:
     with _opened(source) as (kind, opened, stream):
         if stream is None:
             return _gif_facts(opened)
-        seconds = float(stream.duration * stream.time_base) if stream.duration else (opened.duration or 0) / 1e6
+        seconds = (
+            float(stream.duration * stream.time_base) if stream.duration else (opened.duration or 0) / 1e6
+        )
         first = next(opened.decode(stream), None)
         if first is None:
             raise BadSample("holds no frame")
@@ -183,7 +185,7 @@ def is_moving_gif(path: Any) -> bool:
         if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for
             return False
         with PIL.Image.open(path, formats=("GIF",)) as picture:
-            return bool(picture.is_animated)
+            return bool(getattr(picture, "is_animated", False))
     except Exception:
         return False
 
@@ -240,7 +242,9 @@ def _pixels(picture: Any, facts: Facts, edge: int) -> np.ndarray:
         if facts.rotation:
             picture = picture.rotate(facts.rotation, expand=True)
     elif picture.mode != "L":
-        picture = picture.convert("RGBA" if "transparency" in picture.info or picture.mode == "RGBA" else "RGB")
+        picture = picture.convert(
+            "RGBA" if "transparency" in picture.info or picture.mode == "RGBA" else "RGB"
+        )
     factor = int(min(picture.size) / (3 * edge))
     if factor > 1:
         picture = picture.reduce(factor)
@@ -258,7 +262,9 @@ def to_mp4(frames: np.ndarray, rate: float) -> bytes:
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         # One thread: the same bytes on every machine.
-        stream.options = {"crf": _QUALITY, "threads": "1"} if codec == "libx264" else {"qscale": "1", "threads": "1"}
+        stream.options = (
+            {"crf": _QUALITY, "threads": "1"} if codec == "libx264" else {"qscale": "1", "threads": "1"}
+        )
         if codec == "mpeg4":
             stream.bit_rate = 4_000_000
         for frame in frames:

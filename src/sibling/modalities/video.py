@@ -24,7 +24,9 @@ from .classic import augment
 
 __all__ = ["Video"]
 
-MOST_FRAMES = 16  # that are chosen unasked: with 32 x 32 pixels as many positions as two cores learn in minutes
+MOST_FRAMES = (
+    16  # that are chosen unasked: with 32 x 32 pixels as many positions as two cores learn in minutes
+)
 MOST_EDGE = 32
 LEAST_RATE = 4.0  # frames a second; below it a motion falls apart into stills
 ARRAY_RATE = 8.0  # of arrays, which do not say
@@ -217,7 +219,7 @@ class Video:
         on all frames of a clip (N, C, T, H, W); never reversed in time."""
         flat = x.flatten(1, 2)  # (N, C, T, H, W) -> (N, C T, H, W): a picture of many channels
         moved = augment(flat, strength, rng, flips=self.flips, colour_channels=flat.shape[1])
-        return moved.unflatten(1, x.shape[1:3])
+        return moved.reshape(x.shape)
 
     def fingerprints(self, raw: np.ndarray) -> list[int]:
         """A 64-bit perceptual hash of each clip (N, C, T, H, W): the signs, about their median, of the 4 x 4 x 4 lowest
@@ -245,8 +247,14 @@ class Video:
 
 def _look_at_array(array: np.ndarray) -> dict[str, Any]:
     """What `look` says of an array (T, H, W) or (T, H, W, C). Raises BadSample."""
-    if array.ndim not in (3, 4) or array.dtype.kind not in "uif" or (array.ndim == 4 and not 1 <= array.shape[3] <= 4):
-        raise BadSample(f"is {array.dtype} {array.shape}; a clip is (T, H, W) or (T, H, W, C) with C from 1 to 4")
+    if (
+        array.ndim not in (3, 4)
+        or array.dtype.kind not in "uif"
+        or (array.ndim == 4 and not 1 <= array.shape[3] <= 4)
+    ):
+        raise BadSample(
+            f"is {array.dtype} {array.shape}; a clip is (T, H, W) or (T, H, W, C) with C from 1 to 4"
+        )
     if len(array) < clips.LEAST_FRAMES:
         raise BadSample(f"holds {len(array)} frames: a clip needs at least two")
     first = pixels.look(array[0] if array.ndim == 4 else array[0][..., None])
