@@ -47,7 +47,8 @@ def place_modality(place: Path) -> tuple[str, str]:
     counts = Counter(owner[suffix] for suffix in map(_suffix, paths) if suffix in owner)
     if not counts:
         return "", ""
-    (name, count), *others = counts.most_common()
+    # Of equally many the first in the table: a picture may have a text beside it, a text has no picture.
+    (name, count), *others = sorted(counts.items(), key=lambda item: (-item[1], known.index(item[0])))
     rest = f"; {', '.join(f'{n:,} like {other}' for other, n in others)}" if others else ""
     return name, f"{count:,} files end like that{rest}"
 

@@ -138,7 +138,7 @@ def _sample(
     except (OSError, SiblingError) as error:
         yield f"{name}: {error}"
         return
-    if row.get("origin") == "synthetic":
+    if row.get("origin") == "synthetic" and not getattr(kind, "any_length", False):
         shapes.add((header["size"], header["mode"]))
 
 
