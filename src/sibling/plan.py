@@ -74,7 +74,9 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
         given.update(dict.fromkeys(dropped, False))
     chosen = dict(given)
     probe = make_model(name, given)
-    for key, value, why in type(probe).derive(n, len(classes), data.shape):
+    suggested = getattr(data.modality, "suggests", {}).get(name, {})  # what suits such samples
+    following = {key: (value, why) for key, value, why in type(probe).derive(n, len(classes), data.shape)}
+    for key, (value, why) in {**following, **suggested}.items():
         if key in given:
             derived.append(_why(key, given[key], "asked for"))
         else:

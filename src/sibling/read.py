@@ -32,6 +32,7 @@ __all__ = ["describe", "found_at", "modality_of", "read", "require_real"]
 
 log = logging.getLogger("sibling")
 
+_NEARNESS = f"at most {MOST_BITS} of 64 hash bits apart, correlation at least {LEAST_CORRELATION}"
 _ASKED, _LIKE = "asked for", "that of the other data set"
 
 
@@ -57,8 +58,8 @@ def read(
         place: the folder or file, also as a URL (s3://, gs://, file://, ...); a Dataset or a store is taken as it is.
         out: where to keep the decoded store; None = a temporary folder that goes with the data set.
         modality: what one sample is: "image", "audio", "video", "text", "signal"; None = found by looking at the files.
-        size: the longer edge of the working size in pixels, the length of a series in steps, or of a text in symbols; None = the data's
-            own, at most what two CPU cores learn in minutes.
+        size: the longer edge of the working size in pixels, or the length of a series in steps, of a text in symbols;
+            None = the data's own, at most what two CPU cores learn in minutes.
         val: share of the samples for validation.
         test: share of the samples for the test part, which nothing that learns ever sees.
         seed: of the split.
@@ -341,7 +342,7 @@ def describe(data: Dataset) -> list[str]:
     contradictions = found.get("contradictions", [])
     lines.append(
         f"  duplicates  {found.get('exact_duplicates', 0)} exact, {found.get('near_duplicates', 0)} near "
-        f"(at most {MOST_BITS} of 64 hash bits apart, correlation at least {LEAST_CORRELATION}); "
+        f"({getattr(data.modality, 'nearness', _NEARNESS)}); "
         f"{len(contradictions)} groups with contradicting labels"
     )
     lines.extend(f"    contradiction: {', '.join(keys[:4])}" for keys in contradictions[:5])

@@ -251,20 +251,25 @@ def _pictures(place: Path) -> dict[str, np.ndarray]:
 def _grids(pictures: View, kept: View) -> View:
     """Real beside synthetic for the first classes: taken in order, none chosen for its looks. Clips move.
 
-    kept  what pictures.json says: the classes, the rate of sounds, the frame rate of clips
+    kept  what pictures.json says: the classes, the rate of sounds, the frame rate of clips; for each class what the
+          samples say, {"real", "fake"}, where they are texts
     """
     classes: list[str] = kept.get("classes") or []
+    texts = kept.get("texts")
     if "problem" in pictures:
         return pictures
     most = COLUMNS * ROWS
     rows: list[View] = []
     arrays: list[np.ndarray] = []
+    said = texts if isinstance(texts, list) else []
     for i, name in enumerate(classes or ["all"]):
         pair = {kind: pictures.get(f"{kind}_{i}", np.empty(0))[:most] for kind in ("real", "fake")}
         if not any(len(stack) for stack in pair.values()):
             continue
         edges = (pair["real"] if pair["real"].size else pair["fake"]).shape[-3:-1]
         rows.append({"number": i, "name": name, "tiny": max(edges) <= TINY})
+        for kind in pair if i < len(said) else ():
+            rows[-1][f"{kind}_texts"] = [visible(str(text)) for text in said[i][kind][:most]]
         for kind, stack in pair.items():
             rows[-1][kind] = {"n": len(stack), "at": len(arrays) if len(stack) else None}
             arrays += [stack] if len(stack) else []
@@ -303,10 +308,15 @@ def _copies(pictures: View, rows: list[View]) -> View:
     order = sorted(range(min(len(pairs), len(rows))), key=lambda i: _sortable(rows[i].get("ratio")))[:PAIRS]
     uris = fitting(lambda edge: (sheet(pairs[i], 2, edge) for i in order), PAIR_BYTES)
     return {
-        "pairs": [{**rows[i], "uri": uri} for i, uri in zip(order, uris, strict=True)],
+        "pairs": [{**_shown(rows[i]), "uri": uri} for i, uri in zip(order, uris, strict=True)],
         "total": len(rows),
         "tiny": bool(pairs) and max(pairs[0].shape[1:3]) <= TINY,
     }
+
+
+def _shown(pair: View) -> View:
+    """A pair whose texts, where it has any, can be shown."""
+    return {key: visible(str(value)) if key.endswith("_text") else value for key, value in pair.items()}
 
 
 def _sortable(value: Any) -> float:

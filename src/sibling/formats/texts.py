@@ -112,7 +112,9 @@ class Texts:
                 cells = {part.name: cell_of(row.get(part.header), part.kind, where) for part in found}
                 missing = [part for part, cell in cells.items() if cell is None]
                 text = row.get(column)
-                problem = f"has no {', '.join(missing)} ({where})" if missing else _no_text(text, column, where)
+                problem = (
+                    f"has no {', '.join(missing)} ({where})" if missing else _no_text(text, column, where)
+                )
                 y = None if missing else y_of(cells, self.columns)
                 if problem:
                     yield Record(key, None, y, info={"bad": problem})
@@ -155,22 +157,28 @@ class Texts:
         Raises BadInput where the samples are no texts.
         """
         if suffix != ".txt":
-            raise BadInput(f"A table of texts holds texts; these samples are {suffix} files. Use --format folder.")
+            raise BadInput(
+                f"A table of texts holds texts; these samples are {suffix} files. Use --format folder."
+            )
         kinds = self.columns or {"label": "label"}
+        if "map" in kinds.values():
+            raise BadInput("A table of texts holds no maps. Use --format folder.")
         table, rows = [], []
         for number, record in enumerate(records):
-            row: dict[str, Any] = {**cells_of(record.y, kinds), "origin": record.origin, "split": record.split}
+            row: dict[str, Any] = {
+                **cells_of(record.y, kinds),
+                "origin": record.origin,
+                "split": record.split,
+            }
             row = {key: value for key, value in row.items() if value is not None}
-            if any(kind == "map" for kind in self.columns.values()):
-                raise BadInput("A table of texts holds no maps. Use --format folder.")
             content = record.source.read_bytes() if isinstance(record.source, Path) else record.source
             text = _decoded(cast(bytes, content))
             table.append({"text": text.removesuffix("\n"), **row, "key": record.key})
             known = {key: value for key, value in record.info.items() if key not in ("link", "folder", *row)}
             rows.append({"row": number, **row, "key": record.key, **known})
         for name, lines in ((_OURS, table), ("metadata.jsonl", rows)):
-            content = "".join(to_line(line) + "\n" for line in lines)
-            write_bytes(folder / name, content.encode("utf-8", "backslashreplace"), durable=False)
+            written = "".join(to_line(line) + "\n" for line in lines)
+            write_bytes(folder / name, written.encode("utf-8", "backslashreplace"), durable=False)
         return rows
 
 
@@ -188,7 +196,9 @@ def _files(path: Path) -> list[Path]:
 
 def _all_tables(files: list[Path]) -> bool:
     return 0 < len(files) <= _MOST_FILES and all(
-        file.suffix.lower() in _TABLES and _known_column(_headers(file)) and not {*_NAMES_A_FILE} & {*_headers(file)}
+        file.suffix.lower() in _TABLES
+        and _known_column(_headers(file))
+        and not {*_NAMES_A_FILE} & {*_headers(file)}
         for file in files
     )
 

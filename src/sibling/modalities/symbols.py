@@ -20,7 +20,17 @@ import numpy as np
 
 from ..errors import BadSample
 
-__all__ = ["MOST_BYTES", "as_bytes", "as_keys", "cleaned", "code_words", "cut", "normalised", "opened", "split"]
+__all__ = [
+    "MOST_BYTES",
+    "as_bytes",
+    "as_keys",
+    "cleaned",
+    "code_words",
+    "cut",
+    "normalised",
+    "opened",
+    "split",
+]
 
 MOST_BYTES = 16 * 2**20  # of one text
 _MARKS = {

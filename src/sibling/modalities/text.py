@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from ..errors import NumericalError
 from .choices import Choice, choice
 from .lettering import drawn
 from .reading import MOST_SYMBOLS, count_pairs, likeliest, transitions
-from .usage import from_text, signs, to_text
 from .symbols import as_bytes, as_keys, cleaned, code_words, cut, normalised, opened, split
+from .usage import from_text, signs, to_text
 
 __all__ = ["Text"]
 
@@ -51,6 +51,19 @@ class Text:
     flat = "one symbol"
     axes = "symbols"
     largest = 4096
+    nearness = "the same but for case, width and spaces; long ones share 80 % of their pieces"
+    suggests: ClassVar[dict[str, dict[str, tuple[float, str]]]] = {
+        "vae": {
+            "latent": (64, "a short text holds some 60 bits, each of which is seen when it is wrong"),
+            "width": (64, "a grid of symbols is small, and each step cheap"),
+            "learning_rate": (
+                5e-3,
+                "more than twice the usual rate: it learns in time what a picture shows sooner",
+            ),
+            "beta": (0.3, "a blend of two texts is no text: codes matter more than that they fill the prior"),
+            "texture": (0.0, "a text is read from its grid, and grain makes misprints"),
+        },
+    }
     any_length = True  # two samples of one set may have different sizes
     dtype = np.uint8
 
@@ -76,7 +89,13 @@ class Text:
     def to_json(self) -> dict[str, Any]:
         """All arguments."""
         arguments = {name: getattr(self, name) for name in ("width", "length", "newline")}
-        return {"name": self.name, **arguments, "vocabulary": list(self.vocabulary), "pairs": self.pairs, "usage": self.usage}
+        return {
+            "name": self.name,
+            **arguments,
+            "vocabulary": list(self.vocabulary),
+            "pairs": self.pairs,
+            "usage": self.usage,
+        }
 
     @staticmethod
     def claims(array: np.ndarray) -> bool:
@@ -160,11 +179,12 @@ class Text:
             counts.update(as_keys(np.asarray(raw[rows[start : start + 4096]])).ravel().tolist())
         counts.pop(b"", None)
         known = sorted(counts, key=lambda key: (-counts[key], key))
-        made = Text(self.width, self.length, [key.decode() for key in known], self.newline)
+        vocabulary = [key.decode() for key in known]
+        made = Text(self.width, self.length, vocabulary, self.newline)
         if len(known) < MOST_SYMBOLS:
             numbers = made._numbers(np.asarray(raw[rows]))
-            made.pairs = count_pairs(numbers)
-            made.usage = to_text(signs(numbers, len(known) + 1, self.width // 2))
+            usage = to_text(signs(numbers, len(known) + 1, self.width // 2))
+            made = Text(self.width, self.length, vocabulary, self.newline, count_pairs(numbers), usage)
         shown = " ".join(repr(symbol)[1:-1] for symbol in made.vocabulary[:12])
         unseen = len(set(self.vocabulary) - set(made.vocabulary))
         why = f"of the train part, the most frequent: {shown}"
@@ -247,7 +267,7 @@ class Text:
         order[rows, at], order[rows, at + 1] = at + 1, at
         gone = torch.rand(n, length, generator=rng) < rate
         gone[:, 0] = False  # something stays
-        order = order.gather(1, gone.long().argsort(1, stable=True))
+        order = order.gather(1, gone.long().argsort(dim=1, stable=True))
         moved = x.gather(2, order[:, None].expand_as(x))
         ended = torch.arange(length)[None] >= (length - gone.sum(1))[:, None]  # (N, T)
         end = torch.from_numpy(self._words[0])[None, :, None].to(x)
@@ -291,7 +311,9 @@ def _length(lengths: list[int], size: int | None, choices: list[Choice]) -> int:
     choices.append(choice("length", f"{length} symbols", why))
     cuts = sum(one > length for one in lengths)
     if cuts:
-        choices.append(choice("longer texts", "are cut", f"{cuts:,} of {len(lengths):,}, at a space if it lies near"))
+        choices.append(
+            choice("longer texts", "are cut", f"{cuts:,} of {len(lengths):,}, at a space if it lies near")
+        )
     return length
 
 

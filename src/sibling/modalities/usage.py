@@ -37,9 +37,13 @@ def signs(numbers: np.ndarray, count: int, width: int) -> np.ndarray:
     usual = (table.sum(0) + 1) / (table.sum() + table.shape[1])
     total = table.sum(1, keepdims=True)
     shift = np.log((table + _SMOOTH * usual) / ((total + _SMOOTH) * usual))
-    left, strength, _ = np.linalg.svd(np.maximum(shift, 0) - np.maximum(shift, 0).mean(0), full_matrices=False)
-    axes = left[:, :_AXES] * np.sqrt(strength[:_AXES])
-    axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])  # the sign of an axis is arbitrary
+    left, strength, _ = np.linalg.svd(
+        np.maximum(shift, 0) - np.maximum(shift, 0).mean(0), full_matrices=False
+    )
+    axes = left[:, :_AXES] * strength[:_AXES]
+    axes *= np.sign(
+        axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])]
+    )  # the sign of an axis is arbitrary
     planes = np.random.default_rng(0).normal(size=(axes.shape[1], width))
     sides = axes @ planes
     found: np.ndarray = np.where(sides > np.median(sides, 0), 1, -1).astype(np.float32)
