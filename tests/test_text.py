@@ -22,6 +22,7 @@ from sibling.modalities.reading import count_pairs, likeliest, transitions
 from sibling.modalities.symbols import code_words, cut, split
 from sibling.modalities.text import Text
 from sibling.modalities.usage import from_text, signs, to_text
+from sibling.models.prior import fit_local, fit_mixture
 
 
 def chosen(*sources: Any, size: int | None = None) -> Text:
@@ -468,3 +469,36 @@ def test_the_command_line_names_what_it_found(two: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr()
     assert "symbols of the train part" not in shown.err
     assert "vocabulary" in shown.out + shown.err
+
+
+# ---- the local prior ------------------------------------------------------------------------------
+
+
+def test_a_local_prior_stays_where_the_codes_are_and_a_wide_one_does_not() -> None:
+    rng = np.random.default_rng(0)
+    pieces = rng.normal(size=(12, 6)) * 4  # separate things
+    codes = pieces[np.arange(600) % 12] + rng.normal(size=(600, 6)) * 0.3
+    classes = ["a" if i % 12 < 6 else "b" for i in range(600)]
+
+    def strays(fitted: dict[str, np.ndarray]) -> float:
+        """The share of drawn codes that are far from every piece."""
+        k = rng.choice(fitted["weights"].shape[1], 400, p=fitted["weights"][0] / fitted["weights"][0].sum())
+        noise = rng.normal(size=(400, 6, 1))
+        drawn = fitted["means"][0, k] + (fitted["cholesky"][0, k] @ noise)[..., 0]
+        return float((np.linalg.norm(drawn[:, None] - pieces[None, :6], axis=2).min(1) > 2.5).mean())
+
+    local = fit_local(codes, classes, ["a", "b", "unseen"], components=40, rng=np.random.default_rng(1))
+    assert local["weights"].shape == (3, 40)
+    assert np.allclose(local["weights"].sum(1), 1)
+    assert (local["weights"] > 0).sum(1).max() <= 40
+    wide = fit_mixture(codes, classes, ["a", "b", "unseen"], components=1, rng=np.random.default_rng(1))
+    assert strays(local) < 0.1 < strays(wide)
+    again = fit_local(codes, classes, ["a", "b", "unseen"], components=40, rng=np.random.default_rng(1))
+    assert all(np.array_equal(local[name], again[name]) for name in local)
+
+
+@pytest.mark.parametrize("n", [1, 3, 20])
+def test_a_local_prior_of_few_samples_is_finite(n: int) -> None:
+    codes = np.random.default_rng(0).normal(size=(n, 4))
+    fitted = fit_local(codes, ["a"] * n, ["a", "b"], components=5, rng=np.random.default_rng(0))
+    assert all(np.isfinite(value).all() for value in fitted.values())

@@ -52,7 +52,7 @@ class Text:
     axes = "symbols"
     largest = 4096
     nearness = "the same but for case, width and spaces; long ones share 80 % of their pieces"
-    suggests: ClassVar[dict[str, dict[str, tuple[float, str]]]] = {
+    suggests: ClassVar[dict[str, dict[str, tuple[Any, str]]]] = {
         "vae": {
             "latent": (64, "a short text holds some 60 bits, each of which is seen when it is wrong"),
             "width": (64, "a grid of symbols is small, and each step cheap"),
@@ -61,6 +61,8 @@ class Text:
                 "more than twice the usual rate: it learns in time what a picture shows sooner",
             ),
             "beta": (0.3, "a blend of two texts is no text: codes matter more than that they fill the prior"),
+            "prior": ("local", "between two words there is no word: many small components, each of near texts"),
+            "components": (40, "of the local prior; 14 texts each, or more"),
             "texture": (0.0, "a text is read from its grid, and grain makes misprints"),
         },
     }
