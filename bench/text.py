@@ -6,7 +6,8 @@
 
 Needs the PyPI package kaomoji-dataset (CC BY 4.0, not bundled; version 1.0.6 was measured). 800 strings a category
 that occur once, in one category, of at most 20 characters. Claims: synthetic-only accuracy at least 0.7 of the real
-one, at least 95 % of the strings novel, no copy among 100 drawn at random. A run that was stopped goes on.
+one, at least 95 % of the strings novel, and after the filter of copies none among 100 drawn at random.
+A run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def measured(snapshot: Any, seed: int) -> tuple[list[tuple[str, str]], list[str]
     """Rows of the table, and 100 strings with their category."""
     data = snapshot.data
     numbers, modality = Numbers.of(data), data.modality
-    made = draw(snapshot, {name: range(PER_CLASS) for name in numbers.names}, seed)
+    drawn = draw(snapshot, {name: range(PER_CLASS) for name in numbers.names}, seed)
+    made = sibling.curate(drawn, against=snapshot, filters="copy", effects=False)
     every = np.arange(len(made))
     train, test = data.rows("train", "real"), data.rows("test", "real")
     own = accuracy_on_test(data, Pool([(fetcher(made, every), numbers(made, every))]), steps=STEPS, seed=seed)
@@ -79,17 +81,23 @@ def measured(snapshot: Any, seed: int) -> tuple[list[tuple[str, str]], list[str]
         fake_y=made.classes(every),
         rng=np.random.default_rng(seed),
     )
+    known = set(said["train"])
     nearest = NearestReal(data, RandomFeatures(data.shape))
     limit = threshold(nearest.held_out("val").ratio)
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(made))[:100])
-    near = nearest(made, drawn)
+    read = np.sort(np.random.default_rng(seed).permutation(len(made))[:100])
+    near = nearest(made, read)
     found = int(copies(near.ratio, limit).sum())
-    exact = sum(modality.texts(made.raw[i : i + 1])[0] in set(said["train"]) for i in drawn)
+    exact = sum(modality.texts(made.raw[i : i + 1])[0] in known for i in read)
     fresh = nearest.held_out("test").ratio
     rows = [
         ("measured", "value", "real"),
         ("accuracy, trained on these alone", f"{own:.3f} ({own / real:.2f} of the real one)", f"{real:.3f}"),
         *((one.name, f"{one.value:.3f}", f"{one.floor:.3f}") for one in scores),
+        (
+            "novelty before the filter of copies",
+            f"{np.mean([t not in known for t in modality.texts(drawn.raw)]):.3f}",
+            "",
+        ),
         ("exact copies in 100", str(exact), "0"),
         (
             f"copies in 100 (ratio below {limit:.2f})",
@@ -99,7 +107,7 @@ def measured(snapshot: Any, seed: int) -> tuple[list[tuple[str, str]], list[str]
     ]
     shown = [
         f"{name:<10} {text}"
-        for name, text in zip(made.classes(drawn), modality.texts(made.raw[drawn]), strict=True)
+        for name, text in zip(made.classes(read), modality.texts(made.raw[read]), strict=True)
     ]
     return rows, shown
 
