@@ -412,13 +412,14 @@ def test_clips_go_the_whole_way(model: str, suffix: str, tmp_path: Path) -> None
     made = sibling.sample(run, want=10, out=tmp_path / "fakes")
     kept = sibling.curate(made, against=run, rounds=1)
     kept = kept if len(kept) else made
-    judged = sibling.evaluate(kept, against=run, seeds=1, steps=8)
-    assert judged.folder is not None
+    if model == "bootstrap":  # judging costs most, and does not ask what made the clips
+        judged = sibling.evaluate(kept, against=run, seeds=1, steps=8)
+        assert judged.folder is not None
+        assert main(["report", str(run.folder)]) == 0
+        page = (run.folder / "report.html").read_text()
+        assert page.count("data:image/gif;base64,") >= 2  # real and synthetic clips move
     out = sibling.write(data, kept, out=tmp_path / "larger", against=run)
     assert sibling.verify(out) == []
-    assert main(["report", str(run.folder)]) == 0
-    page = (run.folder / "report.html").read_text()
-    assert page.count("data:image/gif;base64,") >= 2  # real and synthetic clips move
     again = sibling.read(out)
     assert again.modality.name == "video"
     assert again.shape == data.shape
