@@ -52,6 +52,7 @@ __all__ = [
     "open_array",
     "read_json",
     "read_jsonl",
+    "refuse_foreign",
     "refuse_overlap",
     "refuse_used",
     "sweep",
@@ -410,14 +411,15 @@ def _refuse_foreign(folder: Path) -> None:
             known |= {f"{inner.parent.name}/{name}" for name in (MANIFEST, *listed.get("files", {}))}
     added = (_STAGING, _LOCK, *_ADDED.get(str(manifest.get("kind")), ()))
     unlisted = {path.relative_to(folder).as_posix() for path in _members(folder)} - known
-    _refuse_these(folder, [name for name in unlisted if not name.startswith(added)])
+    refuse_foreign(folder, [name for name in unlisted if not name.startswith(added)])
 
 
-def _refuse_these(folder: Path, foreign: Iterable[str]) -> None:
+def refuse_foreign(place: Path | str, foreign: Iterable[str]) -> None:
+    """Raises UsageError where there are any: `foreign` are the names of the files there that are not ours."""
     foreign = sorted(foreign)
     if foreign:
         raise UsageError(
-            f"{folder} holds {len(foreign)} files that Sibling did not write (the first: {foreign[0]}). "
+            f"{place} holds {len(foreign)} files that Sibling did not write (the first: {foreign[0]}). "
             "Move them away or choose another place; nothing was changed."
         )
 
@@ -436,7 +438,7 @@ def empty_own(folder: Path, known: Iterable[str]) -> None:
     if (folder / MANIFEST).exists():
         _refuse_foreign(folder)
     else:
-        _refuse_these(folder, {name for name in names if not name.startswith(_STAGING)} - set(known))
+        refuse_foreign(folder, {name for name in names if not name.startswith(_STAGING)} - set(known))
     # The manifest goes first: what is left after a kill in here is unfinished, not finished and wrong.
     for name in sorted(names, key=lambda name: name != MANIFEST):
         path = folder / name
