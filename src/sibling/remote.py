@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .errors import BadInput, ResourceError, SiblingError, UnsafeFile, UsageError
-from .files import MANIFEST, new_file, refuse_foreign, to_line
+from .files import MANIFEST, hash_bytes, new_file, refuse_edited, refuse_foreign, to_line
 
-__all__ = ["PROTOCOLS", "fetch", "is_url", "local_or_url", "refuse_taken", "upload"]
+__all__ = ["PROTOCOLS", "fetch", "is_url", "local_or_url", "name_of", "refuse_taken", "upload"]
 
 PROTOCOLS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "memory": "fsspec"}
 _MARK = ".sibling-uploading"
@@ -80,6 +80,12 @@ def _names(system: Any, path: str) -> list[str]:
                 f"A file there is called {name[:200]!r}, which leaves its folder; nothing was read."
             )
     return names
+
+
+def name_of(url: str) -> str:
+    """The last part of a URL as the name of a folder."""
+    name = urlsplit(url).path.rstrip("/").rpartition("/")[2] or urlsplit(url).netloc
+    return name if name not in ("", ".", "..") else "set"
 
 
 def fetch(url: str, folder: Path) -> Path:
@@ -144,6 +150,11 @@ def _ours(system: Any, path: str, url: str, *, overwrite: bool) -> list[str]:
                 f"{url} holds another kind of result ({kind}, not dataset) and is not replaced. Choose another place."
             )
         listed |= {*manifest.get("files", ())}
+        refuse_edited(
+            url,
+            manifest,
+            lambda name: hash_bytes(system.cat_file(f"{path}/{name}")) if name in names else None,
+        )
     refuse_foreign(url, {*names} - listed)
     return [name for name in names if name != _MARK]
 
