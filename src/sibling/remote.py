@@ -52,6 +52,7 @@ def _opened(url: str) -> tuple[Any, str]:
     except ImportError as error:
         package = PROTOCOLS[protocol]
         raise UsageError(f"{protocol}:// needs the package {package}: pip install {package}") from error
+    system.invalidate_cache()  # others write there, too: a list of an hour ago says nothing
     return system, str(path).rstrip("/")
 
 
@@ -71,7 +72,6 @@ def _named_errors(url: str, what: str) -> Iterator[None]:
 
 def _names(system: Any, path: str) -> list[str]:
     """The names of all files below a path, relative to it. Raises UnsafeFile for one that leaves it."""
-    system.invalidate_cache()  # others write there, too
     found = sorted(str(name) for name in system.find(path))
     names = [name.removeprefix(path).lstrip("/") for name in found]
     for name in names:
