@@ -21,10 +21,14 @@ from sibling import files
 from sibling.cards import About, write_cards
 from sibling.errors import UsageError
 from sibling.formats import FORMATS
-from sibling.registry import names
+from sibling.registry import lookup, names
 from sibling.types import Evaluation, Verdict
 
-ALL = names(FORMATS, "sibling.formats")
+ALL = [  # all but those of other kinds of samples
+    name
+    for name in names(FORMATS, "sibling.formats")
+    if getattr(lookup(FORMATS, "sibling.formats", name), "modality", "image") == "image"
+]
 ODD = ["yes", "a: b # c", "</td>|*x*", 'q"\\n', "12", "dög\u2028\x85", "- x"]
 SENTENCE = "Nobody can tell: the interval <holds> 0."
 
@@ -240,6 +244,26 @@ def test_mlcroissant_reads_every_kind_of_y(first: Path, tmp_path: Path) -> None:
         assert sum(len(one["samples/tags"]) for one in records) == 18
         told = described(out)["distribution"]
         assert ("map-files" in {one["@id"] for one in told}) == (name == "folder")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_of_texts(tmp_path: Path) -> None:
+    for i in range(8):
+        badzoo.put(
+            tmp_path / "in" / ("good" if i % 2 else "bad") / f"{i}.txt", f"text {i} of some words".encode()
+        )
+    for name in ("texts", "folder"):
+        out = Path(sibling.convert(tmp_path / "in", tmp_path / name, format=name))
+        assert sibling.verify(out) == []
+        assert len(sibling.read(out)) == 8
+        assert front(out)["task_categories"] == ["text-classification"]
+    told = front(tmp_path / "texts")
+    assert told["configs"][0]["data_files"] == [{"split": "train", "path": ["texts.jsonl"]}]
+    mlcroissant = pytest.importorskip("mlcroissant", reason="the extra croissant is not installed")
+    found = mlcroissant.Dataset(jsonld=str(tmp_path / "texts" / "croissant.json"))
+    records = [(one["samples/text"], one["samples/label"]) for one in found.records("samples")]
+    assert sorted(records)[0] == (b"text 0 of some words", b"bad")
+    assert len(records) == 8
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -23,7 +23,11 @@ from sibling.read import found_at
 from sibling.registry import lookup, names
 from sibling.types import Record
 
-ALL = names(FORMATS, "sibling.formats")
+ALL = [  # all but those of other kinds of samples
+    name
+    for name in names(FORMATS, "sibling.formats")
+    if getattr(lookup(FORMATS, "sibling.formats", name), "modality", "image") == "image"
+]
 FILES = [name for name in ALL if getattr(lookup(FORMATS, "sibling.formats", name), "as_files", False)]
 
 

@@ -127,6 +127,8 @@ def _loading(folder: Path, rows: Sequence[Mapping[str, Any]], about: About) -> d
         info["features"] = _features(next(iter(sorted((folder / "data").glob("*.parquet")))))
     elif about.format == "webdataset":
         paths = {part: [f"{part}-*.tar"] for part in counts}
+    elif about.format == "texts":
+        paths, counts = {"train": ["texts.jsonl"]}, Counter(train=len(rows))
     elif about.format == "folder" and about.modality in _LOADED:
         suffixes = sorted({Path(str(row["file_name"])).suffix for row in rows})
         paths = {"train": ["metadata.jsonl", *(f"**/*{suffix}" for suffix in suffixes)]}

@@ -29,7 +29,7 @@ _CONTEXT = {
     "samplingRate": "cr:samplingRate", "sc": "https://schema.org/", "separator": "cr:separator",
     "source": "cr:source", "subField": "cr:subField", "transform": "cr:transform",
 }  # fmt: skip
-_LISTS = ("metadata.jsonl", "samples.jsonl", "samples.csv")
+_LISTS = ("texts.jsonl", "metadata.jsonl", "samples.jsonl", "samples.csv")
 _KINDS = {
     ".jsonl": "application/jsonlines", ".csv": "text/csv", ".parquet": "application/x-parquet", ".tar": "application/x-tar",
     ".json": "application/json", ".gz": "application/gzip", ".npz": "application/zip", ".png": "image/png",
@@ -137,6 +137,8 @@ def _fields(
         told = ["file_name", *told] if "file_name" in known else told
         told += [column for column in sorted(known) if column.endswith("_file_name")]
         fields = [_field(c, columns, _column(listed, c)) for c in told]
+        if listed == "texts.jsonl":
+            fields.append(_sample("text", columns, _column(listed, "text")))
         if single:
             of_files = {"fileSet": {"@id": "sample-files"}}
             # The files are joined to the list, not the list to the files: mlcroissant takes the paths of local files for

@@ -22,12 +22,14 @@ __all__ = ["array_modality", "place_modality"]
 _GROUP = "sibling.modalities"
 _MOST_FILES = 200_000  # looked at; the commonest ending is known long before
 _MOST_ARRAYS = 20
+_MOST_LOOKED = 20  # files that are opened to tell two modalities apart
 
 
 def place_modality(place: Path) -> tuple[str, str]:
     """(the name of the modality, the reason); ("", "") where no file tells: the arrays then do.
 
-    The commonest ending decides; one that several modalities know belongs to the first in the table.
+    The commonest ending decides; one that several modalities know belongs to the first in the table, unless
+    most of the first such files are claimed by a later one (`claims_file`), as a .gif that moves is by video.
     """
     known = names(MODALITIES, _GROUP)
     if place.is_file():
@@ -36,27 +38,42 @@ def place_modality(place: Path) -> tuple[str, str]:
     if told in known:
         return str(told), "the manifest of the data set says so"
     owner: dict[str, str] = {}
+    paths = _files(place)
     for name in known:
-        for suffix in lookup(MODALITIES, _GROUP, name).suffixes:
-            owner.setdefault(suffix, name)
-    counts = Counter(owner[suffix] for suffix in _suffixes(place) if suffix in owner)
+        kind = lookup(MODALITIES, _GROUP, name)
+        for suffix in kind.suffixes:
+            if suffix not in owner or _claimed(kind, [path for path in paths if _suffix(path) == suffix]):
+                owner[suffix] = name
+    counts = Counter(owner[suffix] for suffix in map(_suffix, paths) if suffix in owner)
     if not counts:
         return "", ""
-    (name, count), *others = counts.most_common()
+    # Of equally many the first in the table: a picture may have a text beside it, a text has no picture.
+    (name, count), *others = sorted(counts.items(), key=lambda item: (-item[1], known.index(item[0])))
     rest = f"; {', '.join(f'{n:,} like {other}' for other, n in others)}" if others else ""
     return name, f"{count:,} files end like that{rest}"
 
 
-def _suffixes(place: Path) -> list[str]:
+def _files(place: Path) -> list[str]:
     found: list[str] = []
-    for _, folders, files in os.walk(place):
+    for root, folders, files in os.walk(place):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
-            os.path.splitext(name)[1].lower() for name in files if name not in METADATA and name[0] != "."
+            os.path.join(root, name) for name in sorted(files) if name not in METADATA and name[0] != "."
         ]
         if len(found) > _MOST_FILES:
             break
     return found
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _claimed(kind: Any, paths: list[str]) -> bool:
+    """Whether most of some of these files, from all over, are what the modality alone would call its own."""
+    some = paths[:: max(1, len(paths) // _MOST_LOOKED)][:_MOST_LOOKED]
+    claims = getattr(kind, "claims_file", None)
+    return claims is not None and bool(some) and 2 * sum(map(claims, map(Path, some))) > len(some)
 
 
 def array_modality(records: Sequence[Record]) -> tuple[str, str]:

@@ -29,6 +29,7 @@ __all__ = [
     "curve_chart",
     "fitting",
     "lines_chart",
+    "moving_sheet",
     "png",
     "sheet",
     "shrunk",
@@ -67,8 +68,9 @@ def png(picture: Image.Image) -> bytes:
 
 
 def uri(data: bytes) -> str:
-    """The bytes of a PNG file as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+    """The bytes of a PNG or GIF file as a data URI."""
+    kind = "gif" if data[:4] == b"GIF8" else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
 def wav_uri(samples: np.ndarray, rate: int) -> str:
@@ -82,6 +84,26 @@ def wav_uri(samples: np.ndarray, rate: int) -> str:
 
 def sheet(pictures: np.ndarray, columns: int, edge: int) -> bytes:
     """uint8 (n, H, W, 3) -> one PNG with the pictures in rows, none longer than `edge` pixels."""
+    return png(_whole(pictures, columns, edge))
+
+
+def moving_sheet(clips: np.ndarray, columns: int, edge: int, rate: float) -> bytes:
+    """uint8 (n, T, H, W, 3) -> one endless GIF of the clips in rows, T frames at `rate` a second."""
+    white = (255, 255, 255, 255)
+    frames = []
+    for t in range(clips.shape[1]):
+        whole = _whole(clips[:, t], columns, edge)
+        frames.append(Image.alpha_composite(Image.new("RGBA", whole.size, white), whole).convert("RGB"))
+    palette = frames[len(frames) // 2].quantize(256)  # one for all: else colours flicker
+    still = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    file = io.BytesIO()
+    still[0].save(
+        file, "GIF", save_all=True, append_images=still[1:], duration=max(20, round(1000 / rate)), loop=0
+    )
+    return file.getvalue()
+
+
+def _whole(pictures: np.ndarray, columns: int, edge: int) -> Image.Image:
     _, height, width, _ = pictures.shape
     scale = min(1.0, edge / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -94,13 +116,13 @@ def sheet(pictures: np.ndarray, columns: int, edge: int) -> bytes:
             picture = picture.resize(size, Image.Resampling.BOX)
         row, column = divmod(i, columns)
         whole.paste(picture, (column * (size[0] + gap), row * (size[1] + gap)))
-    return png(whole)
+    return whole
 
 
 def fitting(make: Callable[[int], Iterable[bytes]], budget: int) -> list[str]:
     """Sheets as data URIs, at the largest picture size whose bytes stay within a budget.
 
-    make    (longest side of one picture) -> the PNG sheets, one by one
+    make    (longest side of one picture) -> the sheets, one by one
     budget  bytes before base64, which adds a third; the smallest size is taken whatever it needs
     """
     for edge in EDGES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,12 +14,17 @@ MOST_BITS = 6  # of 64: a perceptual hash moves by a few bits when a picture is 
 LEAST_CORRELATION = 0.985  # of the pixels, as a second witness: simple pictures share hashes by chance
 _SAME_SHADE = 0.02  # of the full range: two samples of one colour have no correlation to look at
 _SKETCH = 64  # numbers a sample
+Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _CELLS = 4_000_000  # numbers in memory at a time
 _PAIRS = 4_096  # whose sketches are compared at a time
 
 
 def group(
-    raw: np.ndarray, rows: np.ndarray, digests: Sequence[str], hashes: Sequence[int]
+    raw: np.ndarray,
+    rows: np.ndarray,
+    digests: Sequence[str],
+    hashes: Sequence[int],
+    alike: Alike | None = None,
 ) -> tuple[list[int], int, int]:
     """Give every sample the number of its group of duplicates.
 
@@ -27,6 +32,7 @@ def group(
     rows     (n,) which rows hold samples
     digests  (n,) a hash of the decoded content: equal means the same sample
     hashes   (n,) 64-bit perceptual hashes: close means nearly the same, if the pixels agree
+    alike    what says so of two stacks of samples (n, C, *S), where it is not the correlation
     Returns (group number of each of the n samples, exact duplicates, near-duplicates), the last two
     counted beyond the first of each group.
     """
@@ -35,7 +41,7 @@ def group(
     first: dict[str, int] = {}
     roots = np.array([first.setdefault(digest, i) for i, digest in enumerate(digests)], np.int64)
     unique = np.flatnonzero(roots == np.arange(len(rows)))
-    near = _join_near(raw, rows, unique, np.asarray(hashes, np.uint64), roots)
+    near = _join_near(raw, rows, unique, np.asarray(hashes, np.uint64), roots, alike)
     names = [int(roots[root]) for root in roots]  # a copy points to its first, and that to its group
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return [numbers[name] for name in names], len(rows) - len(unique), near
@@ -47,7 +53,12 @@ def rows_at_a_time(shape: Sequence[int]) -> int:
 
 
 def _join_near(
-    raw: np.ndarray, rows: np.ndarray, unique: np.ndarray, hashes: np.ndarray, roots: np.ndarray
+    raw: np.ndarray,
+    rows: np.ndarray,
+    unique: np.ndarray,
+    hashes: np.ndarray,
+    roots: np.ndarray,
+    alike: Alike | None,
 ) -> int:
     """Give near-duplicates among `unique` one root, in place; returns how many lost their own.
 
@@ -69,10 +80,13 @@ def _join_near(
             apart = roots[a] != roots[b]
             a, b = a[apart], b[apart]
             some_a, some_b, a, b = a[:_PAIRS], b[:_PAIRS], a[_PAIRS:], b[_PAIRS:]
-            close = np.square(sketches[some_a] - sketches[some_b]).sum(1) <= limit
-            some_a, some_b = some_a[close], some_b[close]
-            alike = _alike(raw, rows[some_a], rows[some_b])
-            for i, j in zip(some_a[alike], some_b[alike], strict=True):
+            if alike is None:
+                close = np.square(sketches[some_a] - sketches[some_b]).sum(1) <= limit
+                some_a, some_b = some_a[close], some_b[close]
+                same = _alike(raw, rows[some_a], rows[some_b])
+            else:
+                same = alike(raw[rows[some_a]], raw[rows[some_b]])
+            for i, j in zip(some_a[same], some_b[same], strict=True):
                 near += _join(roots, members, int(i), int(j))
     return near
 

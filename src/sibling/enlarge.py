@@ -50,7 +50,7 @@ def enlarge(
         minutes: training time of the model; None = derived, at most 10.
         want: how many synthetic samples: 500 (a class), "x5", "balance", {"cat": 500}; None = "x5", at most 10,000.
         seed: of everything.
-        modality: "image", "signal" or "audio"; None = found by looking at the files.
+        modality: "image", "audio", "text" or "signal"; None = found by looking at the files.
         size: the longer edge of the working size in pixels; of a series the steps; None = derived from the data.
         label_column: the columns of the metadata file that are y ("kind,severity"); None = found by looking.
         condition: "label", "labels", "value", "map", "joint" or "none"; None = found by looking.

@@ -32,11 +32,9 @@ __all__ = ["check_effort", "evaluate", "verdict_json"]
 log = logging.getLogger("sibling")
 
 MOST_CLASSES_SHOWN = 40
-CLASSES_HEARD, REAL_HEARD, FAKE_HEARD = (
-    12,
-    2,
-    4,
-)  # where samples can be listened to: classes, and clips of each
+SHOWN = ("classes", "copies", "rate", "frame_rate", "texts")  # of the pictures: what pictures.json says
+# Where samples can be listened to: classes, and clips of each.
+CLASSES_HEARD, REAL_HEARD, FAKE_HEARD = 12, 2, 4
 SMALL_TEST = 50  # fewer test samples show no lift below 9 points: every sample is tested once instead
 LEAST_FOLDED = 30  # real samples; below that even all of them show nothing
 
@@ -174,7 +172,8 @@ def _chain(
 
 
 def _add_grids(pictures: dict[str, Any], data: Dataset, fake: Dataset) -> None:
-    """Up to 8 real and 16 synthetic samples of each class as previews, and some of them as sounds."""
+    """Up to 8 real and 16 synthetic samples of each class as previews, or as clips where they move; and some of them as
+    sounds."""
     numbers = Numbers.of(data)
     train, everything = data.rows("train", "real"), np.arange(len(fake))
     real_classes, fake_classes = np.asarray(data.classes(train)), np.asarray(fake.classes(everything))
@@ -182,13 +181,18 @@ def _add_grids(pictures: dict[str, Any], data: Dataset, fake: Dataset) -> None:
     for number, name in enumerate(pictures["classes"]):
         real = train[np.flatnonzero(real_classes == name)[:8]]
         made = np.flatnonzero(fake_classes == name)[:16]
-        pictures[f"real_{number}"] = data.modality.preview(data.raw[real])
-        pictures[f"fake_{number}"] = data.modality.preview(fake.raw[made])
+        shown = getattr(data.modality, "animate", data.modality.preview)
+        pictures[f"real_{number}"], pictures[f"fake_{number}"] = shown(data.raw[real]), shown(fake.raw[made])
         if hasattr(data.modality, "listen") and number < CLASSES_HEARD:
             # The real ones too are found back from what a model sees: the ear then compares like with like.
             for kind, raw in (("real", data.raw[real[:REAL_HEARD]]), ("fake", fake.raw[made[:FAKE_HEARD]])):
                 if len(raw):
                     pictures[f"{kind}_sound_{number}"], pictures["rate"] = data.modality.listen(raw)
+        if hasattr(data.modality, "texts"):
+            said = {"real": data.modality.texts(data.raw[real]), "fake": data.modality.texts(fake.raw[made])}
+            pictures.setdefault("texts", []).append(said)
+    if hasattr(data.modality, "animate"):
+        pictures["frame_rate"] = getattr(data.modality, "rate", 8.0)
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -214,7 +218,7 @@ def _save(evaluation: Evaluation, pictures: dict[str, Any], subject: Subject) ->
         files.write_bytes(staging / "pictures.npz", buffer.getvalue())
         files.write_json(
             staging / "pictures.json",
-            {key: pictures[key] for key in ("classes", "copies", "rate") if key in pictures},
+            {name: pictures[name] for name in SHOWN if name in pictures},
         )
         scores = [asdict(item) for item in evaluation.scores]
         files.write_json(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from .dataset import Dataset
 from .device import generator, numpy_generator
 from .errors import UsageError
-from .judge import MOST_HELD, NearestReal, Numbers, fetcher, most_rows, random_features
+from .judge import MOST_HELD, MOST_TRAIN, NearestReal, Numbers, fetcher, most_rows, random_features
 from .metrics import MEMORISATION, METRICS
 from .metrics.agreement import agreement
 from .metrics.alignment import as_grid, coarse, damped
@@ -23,6 +23,7 @@ from .metrics.features import RandomFeatures, in_batches
 from .metrics.memorisation import Nearest, copy_share, nearest_by_features, threshold
 from .metrics.nearness import LEAST_HELD, Nearness
 from .metrics.score import memorisation_score, project, score
+from .metrics.wording import wording_scores
 from .registry import lookup, names
 from .spaces import Space, spaces_of
 from .types import Score
@@ -166,6 +167,14 @@ def _pictures(
                 "space": spaces[int(space[i])],
             }
         )
+    if hasattr(data.modality, "texts"):
+        pairs = zip(
+            data.modality.texts(fake.raw[rows[order]]),
+            data.modality.texts(data.raw[np.asarray(real, np.int64)]),
+            strict=True,
+        )
+        for entry, (made, own) in zip(shown, pairs, strict=True):
+            entry |= {"fake_text": made, "real_text": own}
     return {
         "copies": shown,
         "copies_fake": data.modality.preview(fake.raw[rows[order]]),
@@ -245,7 +254,7 @@ def fidelity(
     chosen = like_the_test_part(data, fake, test, len(unseen), seed)
     sources = [(data, unseen), (data, test), (fake, chosen)]
     spaces = spaces_of(features, data, seen, seed, notes)
-    scores = _agreements(spaces, data, fake, seen, test, seed)
+    scores = _agreements(spaces, data, fake, seen, test, seed) + _wording(data, fake, test, chosen, seed)
     for space, metrics in _measured(spaces, data, seen, seed, notes):
         raw = [in_batches(space, fetcher(source, rows), len(rows)) for source, rows in sources]
         axes = max(2, min(AXES, min(map(len, raw)) // SAMPLES_AN_AXIS))
@@ -299,6 +308,19 @@ def like_the_test_part(data: Dataset, fake: Dataset, test: np.ndarray, most: int
         own = rng.permutation(np.flatnonzero(names_fake == name))
         chosen += own[: max(1, round(most * float((names_test == name).mean())))].tolist()
     return np.sort(np.asarray(chosen or list(range(most)), np.int64))
+
+
+def _wording(data: Dataset, fake: Dataset, test: np.ndarray, chosen: np.ndarray, seed: int) -> list[Score]:
+    """What only texts have; nothing for other modalities."""
+    if not hasattr(data.modality, "texts"):
+        return []
+    train = most_rows(data.rows("train", "real"), MOST_TRAIN, seed, "wording")
+    parts = {"train": (data, train), "test": (data, test), "fake": (fake, chosen)}
+    texts = {
+        name: data.modality.texts(np.asarray(source.raw[rows])) for name, (source, rows) in parts.items()
+    }
+    classes = {f"{name}_y": source.classes(rows) for name, (source, rows) in parts.items()}
+    return wording_scores(**texts, **classes, rng=numpy_generator(seed, "wording"))
 
 
 def _agreements(

@@ -232,7 +232,7 @@ def decode(
         found["notes"].append(f"{constant} samples are {flat} throughout.")
     modality = _compact(path, np.array(rows), modality, like, choices)
     raw = np.load(path, mmap_mode="r", allow_pickle=False)
-    _group(raw, table, digests, hashes, found)
+    _group(raw, table, digests, hashes, found, getattr(modality, "alike", None))
     condition = condition if like is not None else condition.fit(table["y"])
     return Dataset(raw, table, modality, condition, found=found)
 
@@ -249,12 +249,17 @@ def _unlabelled(records: list[Record]) -> dict[int, str]:
 
 
 def _group(
-    raw: np.ndarray, table: dict[str, list[Any]], digests: list[str], hashes: list[int], found: dict[str, Any]
+    raw: np.ndarray,
+    table: dict[str, list[Any]],
+    digests: list[str],
+    hashes: list[int],
+    found: dict[str, Any],
+    alike: Any,
 ) -> None:
     """Group the real samples; synthetic ones are in no group (-1), as they are never split."""
     real = np.array([row for row, origin in enumerate(table["origin"]) if origin == "real"], np.int64)
     table["group"] = [-1] * len(raw)
-    numbers, exact, near = group(raw, real, [digests[i] for i in real], [hashes[i] for i in real])
+    numbers, exact, near = group(raw, real, [digests[i] for i in real], [hashes[i] for i in real], alike)
     for row, number in zip(real, numbers, strict=True):
         table["group"][row] = number
     found.update(exact_duplicates=exact, near_duplicates=near)

@@ -3,6 +3,7 @@
 No normalisation layers: residual branches end in a convolution that starts at zero, so that a deep
 network begins as a shallow one (Zhang et al. 2019, Fixup; Huang et al. 2024, R3GAN). A patch stem and
 a pixel-shuffle head keep every convolution off the full resolution: that is what makes a CPU enough.
+For the same reason the frames of a short clip are channels of one picture, not an axis of a convolution.
 """
 
 from __future__ import annotations
@@ -14,9 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Block", "Decoder", "Discriminator", "Encoder", "Plan", "Trunk", "convolution", "fold", "unfold"]
+__all__ = [
+    "Block",
+    "Decoder",
+    "Discriminator",
+    "Encoder",
+    "Plan",
+    "Trunk",
+    "changes",
+    "convolution",
+    "fold",
+    "joined",
+    "unfold",
+]
 
 SLOPE = 0.2
+MOST_JOINED = (
+    32  # frames that become channels: seven times as fast as convolutions over time, and better (LOG.md)
+)
 USUAL_MEMORY = 0.99  # decay of the moving average of what a batch of reals shows, a step
 
 
@@ -39,15 +55,31 @@ def convolution(rank: int, inputs: int, outputs: int, kernel: int, *, gain: floa
     return layer
 
 
+def joined(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape that networks work at: (C, T, H, W) of at most 32 frames -> (C T, H, W); any other stays."""
+    if len(shape) == 4 and shape[1] <= MOST_JOINED:
+        return shape[0] * shape[1], *shape[2:]
+    return tuple(shape)
+
+
+def changes(x: torch.Tensor) -> torch.Tensor:
+    """What each frame of clips (N, C, T, H, W) adds to the one before; nothing in the first. The same shape."""
+    return torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, 1:] - x[:, :, :-1]], 2)
+
+
 class Plan:
     """How a shape is folded: patch edge, sizes and widths of the levels, coarsest last.
 
     shape  (C, *S)
     width  channels of the finest level; each coarser one has twice as many, at most 4 x width
+
+    frames is how many channels one channel of x becomes: T for the frames of a short clip, else 1.
     """
 
     def __init__(self, shape: Sequence[int], width: int) -> None:
-        self.channels, *spatial = shape
+        self.channels, *spatial = joined(shape)
+        self.frames = self.channels // shape[0]
+        self.moving = len(spatial) + 1 < len(shape)
         self.spatial = tuple(spatial)
         self.rank = len(spatial)
         longest = max(spatial, default=1)
@@ -64,17 +96,21 @@ class Plan:
         self.widths = tuple(min(width * 2**level, 4 * width) for level in range(self.levels))
 
     def pad(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, *S) -> (N, C, *padded), repeating the border."""
+        """(N, C, *S) -> (N, C, *padded), repeating the border; (N, C, T, H, W) -> (N, C T, *padded) where frames join."""
+        if x.ndim == self.rank + 3:
+            x = x.flatten(1, 2)
         amounts: list[int] = []
         for size, padded in zip(reversed(self.spatial), reversed(self.padded), strict=True):
             amounts += [0, padded - size]
         return F.pad(x, amounts, mode="replicate") if any(amounts) else x
 
     def crop(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, *padded) -> (N, C, *S)."""
+        """(N, C, *padded) -> (N, C, *S), the inverse of `pad`."""
         for axis, size in enumerate(self.spatial, 2):
             x = x.narrow(axis, 0, size)
-        return x
+        return (
+            x.reshape(len(x), -1, self.frames, *x.shape[2:]) if self.moving else x
+        )  # (N, C T, H, W) -> (N, C, T, H, W)
 
 
 def unfold(x: torch.Tensor, patch: int) -> torch.Tensor:
@@ -147,7 +183,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.plan = plan = Plan(shape, width)
         self.stem = convolution(
-            plan.rank, (plan.channels + mapped) * plan.patch**plan.rank, plan.widths[0], 3
+            plan.rank, (plan.channels + mapped * plan.frames) * plan.patch**plan.rank, plan.widths[0], 3
         )
         self.told = nn.Linear(told, plan.widths[0]) if told else None
         self.blocks = nn.ModuleList()
@@ -248,7 +284,7 @@ class Decoder(nn.Module):
             self.blocks.append(nn.ModuleList(Block(plan.rank, w, shifts) for _ in range(blocks)))
             if level:
                 self.ups.append(convolution(plan.rank, w, plan.widths[level - 1] * 2**plan.rank, 1))
-        finest = plan.widths[0] + mapped * plan.patch**plan.rank
+        finest = plan.widths[0] + mapped * plan.frames * plan.patch**plan.rank
         self.head = convolution(plan.rank, finest, plan.channels * plan.patch**plan.rank, 3, gain=gain)
 
     def forward(self, z: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
@@ -271,6 +307,8 @@ class Decoder(nn.Module):
 
 class Discriminator(nn.Module):
     """(N, C, *S) and Cond -> features, and from them logits of a sample and of a pair (sample, y).
+
+    Of clips (C, T, H, W) it sees the frames and what each adds to the one before.
 
     shape     (C, *S)
     told      K, the width of the condition's vector
@@ -295,7 +333,9 @@ class Discriminator(nn.Module):
         spread: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(shape, 0, mapped, width, lambda level: blocks)
+        self.moving = len(shape) == 4
+        seen = (2 * shape[0], *shape[1:]) if self.moving else shape
+        self.trunk = Trunk(seen, 0, mapped, width, lambda level: blocks)
         self.spread = spread
         if spread:  # what a batch of reals shows, for samples that are judged one by one
             self.register_buffer("usual", torch.tensor(0.0))
@@ -317,6 +357,8 @@ class Discriminator(nn.Module):
         sets  equal parts of the batch that `spread` keeps apart: the reals and the fakes; 0 = each sample
               is judged alone, as if in a batch of reals
         """
+        if self.moving:
+            x = torch.cat([x, changes(x)], 1)  # (N, C, T, H, W) -> (N, 2C, T, H, W)
         h = self.trunk(x, maps[:, :0], maps)
         if self.spread:
             shown = _spread(h, sets) if sets else self.usual.expand(len(h))

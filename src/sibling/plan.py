@@ -40,6 +40,7 @@ __all__ = [
 log = logging.getLogger("sibling")
 
 MOST_BATCH = 128  # samples an update, unless the model says otherwise
+MOST_CLIPS = 32  # the same for clips (C, T, H, W): each costs as much as ten pictures, and updates count
 MOST_REPEATS = 20  # of a rare group's samples, before the repeats grow more slowly
 HELD_EVERY = 8  # steps between two looks at held-out samples
 
@@ -73,7 +74,9 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
         given.update(dict.fromkeys(dropped, False))
     chosen = dict(given)
     probe = make_model(name, given)
-    for key, value, why in type(probe).derive(n, len(classes), data.shape):
+    suggested = getattr(data.modality, "suggests", {}).get(name, {})  # what suits such samples
+    following = {key: (value, why) for key, value, why in type(probe).derive(n, len(classes), data.shape)}
+    for key, (value, why) in {**following, **suggested}.items():
         if key in given:
             derived.append(_why(key, given[key], "asked for"))
         else:
@@ -82,6 +85,7 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
     # 2. Batch: large enough to use the machine, small enough for several hundred updates.
     if batch is None:
         most = getattr(type(probe), "most_batch", MOST_BATCH)
+        most = min(most, MOST_CLIPS) if len(data.shape) == 4 else most
         batch = int(np.clip(n // 8 * 8, 8, most)) if n >= 8 else n
         derived.append(_why("batch", batch, f"{n:,} training samples; at most {most}"))
     batch = min(batch, max(n, 1))

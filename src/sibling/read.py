@@ -32,6 +32,9 @@ __all__ = ["describe", "found_at", "modality_of", "read", "require_real"]
 
 log = logging.getLogger("sibling")
 
+_NEARNESS = f"at most {MOST_BITS} of 64 hash bits apart, correlation at least {LEAST_CORRELATION}"
+_ASKED, _LIKE = "asked for", "that of the other data set"
+
 
 def read(
     place: str | Path | Dataset,
@@ -49,14 +52,14 @@ def read(
     overwrite: bool = False,
 ) -> Dataset:
     """Read a place on disk: class folders, files plus metadata, a flat folder, Parquet, tar shards (WebDataset), a CSV or
-    JSON lines file that names files, IDX, .npz, or a store.
+    JSON lines file that names files, a table of texts, IDX, .npz, or a store.
 
     Args:
         place: the folder or file, also as a URL (s3://, gs://, file://, ...); a Dataset or a store is taken as it is.
         out: where to keep the decoded store; None = a temporary folder that goes with the data set.
-        modality: what one sample is: "image", "signal", "audio"; None = found by looking at the files.
-        size: the longer edge of the working size in pixels, or the length of a series in steps; None = the data's
-            own, at most what two CPU cores learn in minutes.
+        modality: what one sample is: "image", "audio", "video", "text", "signal"; None = found by looking at the files.
+        size: the longer edge of the working size in pixels, or the length of a series in steps, of a text in symbols;
+            None = the data's own, at most what two CPU cores learn in minutes.
         val: share of the samples for validation.
         test: share of the samples for the test part, which nothing that learns ever sees.
         seed: of the split.
@@ -135,18 +138,18 @@ def _check_arguments(place: Path, val: float, test: float, on_bad: str) -> None:
 def modality_of(place: Path, modality: str | None, like: Dataset | None) -> tuple[str, str]:
     """(the name of the modality of the samples at a place, the reason); "" where only the arrays can tell."""
     if like is not None:
-        return like.modality.name, "that of the other data set"
+        return like.modality.name, _LIKE
     if modality is not None:
-        return modality, "asked for"
+        return modality, _ASKED
     return place_modality(place)
 
 
 def _check_size(size: int | None, modality: str) -> None:
     """Raises UsageError."""
-    most = getattr(lookup(MODALITIES, "sibling.modalities", modality or "image"), "largest", 1024)
+    kind = lookup(MODALITIES, "sibling.modalities", modality or "image")
+    most, flat = getattr(kind, "largest", 1024), "height" in getattr(kind, "axes", "height x width")
     if size is not None and not 4 <= size <= most:
-        edge = "longer edge must be" if modality in ("", "image") else "size must be"
-        unit = "pixels" if modality in ("", "image") else "steps"
+        edge, unit = ("longer edge must be", "pixels") if flat else ("size must be", "steps")
         raise UsageError(f"size is {size}; the {edge} 4 to {most} {unit} (--size, size=).")
 
 
@@ -182,6 +185,9 @@ def found_at(
         known = kinds_of(like.condition) if like is not None else None
         chooses = getattr(kind, "chooses", False)
         reader = kind(label_column, condition, known) if chooses else kind()
+        holds = getattr(kind, "modality", "")
+        if holds and modality != holds and why in (_ASKED, _LIKE):
+            continue
         if reader.matches(place):
             records = list(reader.read(place, suffixes))
             notes = list(getattr(reader, "notes", []))
@@ -192,7 +198,9 @@ def found_at(
                     "Is it the right folder?"
                 )
             where = getattr(reader, "found_in", "") or place.name
-            if not modality:
+            if holds:
+                modality, why = holds, why if modality == holds else f"the format {name} holds nothing else"
+            elif not modality:
                 modality, why = array_modality(records)
             found = Found(records, name, notes, where, dict(getattr(reader, "columns", {})), chooses)
             return found, modality, why
@@ -334,7 +342,7 @@ def describe(data: Dataset) -> list[str]:
     contradictions = found.get("contradictions", [])
     lines.append(
         f"  duplicates  {found.get('exact_duplicates', 0)} exact, {found.get('near_duplicates', 0)} near "
-        f"(at most {MOST_BITS} of 64 hash bits apart, correlation at least {LEAST_CORRELATION}); "
+        f"({getattr(data.modality, 'nearness', _NEARNESS)}); "
         f"{len(contradictions)} groups with contradicting labels"
     )
     lines.extend(f"    contradiction: {', '.join(keys[:4])}" for keys in contradictions[:5])

@@ -21,7 +21,18 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, Undefined
 from markupsafe import Markup
 
-from .drawings import arms_chart, curve_chart, fitting, png, sheet, shrunk, uri, visible, wav_uri
+from .drawings import (
+    arms_chart,
+    curve_chart,
+    fitting,
+    moving_sheet,
+    png,
+    sheet,
+    shrunk,
+    uri,
+    visible,
+    wav_uri,
+)
 from .errors import BadInput, UsageError
 from .files import MANIFEST, hash_bytes, read_json, read_jsonl, write_bytes, write_json
 from .game import finite, game_view, log_rows
@@ -122,7 +133,7 @@ def _views(run: Path, facts: View, alone: bool) -> View:
         "verdict": verdict,
         "measured": measured,
         "lift": verdict if "problem" in verdict else _part(lambda: _lift(saved)),
-        "grids": _part(lambda: _grids(pictures, kept.get("classes") or [], kept.get("rate"))),
+        "grids": _part(lambda: _grids(pictures, kept)),
         "copies": _part(lambda: _copies(pictures, kept.get("copies") or [])),
         "scores": measured if "problem" in measured else _part(lambda: score_parts(listed)),
         "curation": curation,
@@ -237,31 +248,41 @@ def _pictures(place: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _grids(pictures: View, classes: list[str], rate: Any = None) -> View:
-    """Real beside synthetic for the first classes: taken in order, none chosen for its looks."""
+def _grids(pictures: View, kept: View) -> View:
+    """Real beside synthetic for the first classes: taken in order, none chosen for its looks. Clips move.
+
+    kept  what pictures.json says: the classes, the rate of sounds, the frame rate of clips; for each class what the
+          samples say, {"real", "fake"}, where they are texts
+    """
+    classes: list[str] = kept.get("classes") or []
+    texts = kept.get("texts")
     if "problem" in pictures:
         return pictures
     most = COLUMNS * ROWS
     rows: list[View] = []
     arrays: list[np.ndarray] = []
+    said = texts if isinstance(texts, list) else []
     for i, name in enumerate(classes or ["all"]):
         pair = {kind: pictures.get(f"{kind}_{i}", np.empty(0))[:most] for kind in ("real", "fake")}
         if not any(len(stack) for stack in pair.values()):
             continue
-        rows.append(
-            {
-                "number": i,
-                "name": name,
-                "tiny": max(pair["real"].shape[1:3] or pair["fake"].shape[1:3]) <= TINY,
-            }
-        )
+        edges = (pair["real"] if pair["real"].size else pair["fake"]).shape[-3:-1]
+        rows.append({"number": i, "name": name, "tiny": max(edges) <= TINY})
+        for kind in pair if i < len(said) else ():
+            rows[-1][f"{kind}_texts"] = [visible(str(text)) for text in said[i][kind][:most]]
         for kind, stack in pair.items():
             rows[-1][kind] = {"n": len(stack), "at": len(arrays) if len(stack) else None}
             arrays += [stack] if len(stack) else []
         if len(rows) == CLASSES:
             break
-    uris = fitting(lambda edge: (sheet(stack, COLUMNS, edge) for stack in arrays), SHEET_BYTES)
-    heard = _sounds(pictures, [row["number"] for row in rows], rate)
+    frames = kept.get("frame_rate")
+    rate = min(50.0, max(1.0, float(frames))) if finite(frames) else 8.0
+
+    def drawn(stack: np.ndarray, edge: int) -> bytes:
+        return moving_sheet(stack, COLUMNS, edge, rate) if stack.ndim == 5 else sheet(stack, COLUMNS, edge)
+
+    uris = fitting(lambda edge: (drawn(stack, edge) for stack in arrays), SHEET_BYTES)
+    heard = _sounds(pictures, [row["number"] for row in rows], kept.get("rate"))
     return {"rows": rows, "uris": uris, "classes": len(classes), "named": bool(classes), "sounds": heard}
 
 
@@ -287,10 +308,15 @@ def _copies(pictures: View, rows: list[View]) -> View:
     order = sorted(range(min(len(pairs), len(rows))), key=lambda i: _sortable(rows[i].get("ratio")))[:PAIRS]
     uris = fitting(lambda edge: (sheet(pairs[i], 2, edge) for i in order), PAIR_BYTES)
     return {
-        "pairs": [{**rows[i], "uri": uri} for i, uri in zip(order, uris, strict=True)],
+        "pairs": [{**_shown(rows[i]), "uri": uri} for i, uri in zip(order, uris, strict=True)],
         "total": len(rows),
         "tiny": bool(pairs) and max(pairs[0].shape[1:3]) <= TINY,
     }
+
+
+def _shown(pair: View) -> View:
+    """A pair whose texts, where it has any, can be shown."""
+    return {key: visible(str(value)) if key.endswith("_text") else value for key, value in pair.items()}
 
 
 def _sortable(value: Any) -> float:

@@ -33,7 +33,7 @@ def harmless_flips(data: Dataset) -> tuple[tuple[str, ...], str]:
     if plain.mean() < chance + 0.1:
         return (), "a simple recogniser cannot tell the classes apart, so this cannot be found out"
     harmless, parts = [], []
-    for name, axis in (("horizontal", 3), ("vertical", 2)):
+    for name, axis in (("horizontal", -1), ("vertical", -2)):
         mirrored = np.flip(pooled["val"], axis).reshape(len(val), -1)
         kept = nearest.predict(mirrored) == np.asarray(y_val)
         loss = plain.astype(float) - kept.astype(float)
@@ -50,12 +50,13 @@ def _spread(rows: np.ndarray) -> np.ndarray:
 
 
 def _coarse(raw: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Some rows of raw (N, C, H, W) -> float32 (n, C, about 12, about 12) by average pooling."""
-    step_h, step_w = max(1, raw.shape[2] // 12), max(1, raw.shape[3] // 12)
-    height, width = raw.shape[2] // step_h * step_h, raw.shape[3] // step_w * step_w
-    pooled = np.empty((len(rows), raw.shape[1], height // step_h, width // step_w), np.float32)
+    """Some rows of raw (N, C, H, W) or (N, C, T, H, W) -> float32 (n, C or C T, about 12, about 12) by average pooling."""
+    planes, (full_h, full_w) = int(np.prod(raw.shape[1:-2])), raw.shape[-2:]
+    step_h, step_w = max(1, full_h // 12), max(1, full_w // 12)
+    height, width = full_h // step_h * step_h, full_w // step_w * step_w
+    pooled = np.empty((len(rows), planes, height // step_h, width // step_w), np.float32)
     for i, row in enumerate(rows):
-        # (C, H, W) -> (C, H/s, s, W/s, s)
-        blocks = raw[row, :, :height, :width].reshape(-1, height // step_h, step_h, width // step_w, step_w)
+        # (C, ..., H, W) -> (C ..., H/s, s, W/s, s)
+        blocks = raw[row][..., :height, :width].reshape(-1, height // step_h, step_h, width // step_w, step_w)
         pooled[i] = blocks.mean(axis=(2, 4), dtype=np.float32)
     return pooled

@@ -132,7 +132,8 @@ def _by_format(folder: Path, format_name: str, listed: set[str], kind: Any) -> I
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in listed and path.name != files.MANIFEST:
             yield f"{name}: not in the manifest"
-    samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes} - {*files.CARDS}
+    samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes}
+    samples -= {"samples.csv", "samples.jsonl", *files.CARDS}  # a list itself: a series, too, may be a .csv
     yield from (f"{name}: no row names it" for name in sorted(samples - named))
     if len(shapes) > 1:
         yield f"The synthetic samples have {len(shapes)} different sizes or modes."
@@ -149,7 +150,7 @@ def _sample(
     except (OSError, SiblingError) as error:
         yield f"{name}: {error}"
         return
-    if row.get("origin") == "synthetic":
+    if row.get("origin") == "synthetic" and not getattr(kind, "any_length", False):
         shapes.add((header["size"], header["mode"]))
 
 

@@ -47,7 +47,7 @@ def write(
         out: the folder to make, also as a URL (s3://, gs://, ...); it appears whole or not at all.
         against: the run folder that the synthetic samples come from; needed to read them from a folder.
         format: "folder" (class folders and metadata.jsonl), "parquet" (as Hugging Face has it), "webdataset" (tar shards),
-            "csv" or "jsonl" (files and a list), "npz" or "idx".
+            "csv" or "jsonl" (files and a list), "npz", "idx", or "texts" (texts.jsonl, texts alone).
         link: how real files are brought: "copy", "hard" (link) or "sym" (link; such a folder is for other
             programs: Sibling itself follows no link out of a data set). Only for "folder".
         verdict: what `evaluate` returned, or the folder that it wrote: only what it supports is written, all synthetic

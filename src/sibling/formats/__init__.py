@@ -13,6 +13,7 @@ FORMATS = {
     "npz": "sibling.formats.npz:Npz",
     "webdataset": "sibling.formats.webdataset:WebDataset",
     "parquet": "sibling.formats.parquet:Parquet",
+    "texts": "sibling.formats.texts:Texts",  # before the lists: it leaves tables that name files to them
     "csv": "sibling.formats.csv:Csv",
     "jsonl": "sibling.formats.jsonl:Jsonl",
     "folder": "sibling.formats.folder:Folder",  # last: it takes any folder

@@ -65,7 +65,9 @@ class Idx:
             images = _array(file)
             labels = _array(files[part, "labels"]) if (part, "labels") in files else None
             if images.ndim < 3:
-                raise BadInput(f"{file.name} holds no images: they have 3 axes (N, H, W) or 4 (N, H, W, C).")
+                raise BadInput(
+                    f"{file.name} holds no images: they have 3 axes (N, H, W), 4 (N, H, W, C) or 5 (clips)."
+                )
             if labels is not None and labels.shape != (len(images),):
                 raise BadInput(f"{file.name} has {len(images)} images, its labels file has {labels.shape}.")
             split = _PARTS.get(part.rpartition("-")[2])  # EMNIST writes emnist-letters-train
@@ -99,7 +101,9 @@ class Idx:
             if images.dtype != np.uint8:
                 raise BadInput(f"IDX holds 8-bit samples; these are {images.dtype}. Use --format folder.")
             if images.ndim < 3:
-                raise BadInput("IDX holds 8-bit samples of two axes; these have one. Use --format folder.")
+                raise BadInput(
+                    "IDX holds 8-bit samples of two axes or more; these have one. Use --format folder."
+                )
             _write(folder / f"{part}-images-idx{images.ndim}-ubyte.gz", images)
             if classes:
                 numbers = np.array([classes[record.y] for record in members], np.uint8)
@@ -165,8 +169,8 @@ def _array(path: Path) -> np.ndarray:
             zero, kind, rank = struct.unpack(">HBB", file.read(4))
             if zero != 0 or kind != 0x08:
                 raise BadInput(f"{path.name} is no IDX file of bytes (it starts with {zero:04x}{kind:02x}).")
-            if rank not in (1, 3, 4):
-                raise BadInput(f"{path.name} has {rank} axes; images have 3 or 4, labels 1.")
+            if rank not in (1, 3, 4, 5):
+                raise BadInput(f"{path.name} has {rank} axes; images have 3 or 4, clips 5, labels 1.")
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))
             size = math.prod(shape)
             # A header can claim anything: nothing is allocated that the file cannot hold.

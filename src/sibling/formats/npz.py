@@ -272,10 +272,11 @@ def _records(
     told: dict[str, np.ndarray],
     name: str,
 ) -> Iterator[Record]:
-    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "buif":
+    is_text = x.ndim == 1 and x.dtype.kind in "US"
+    if not is_text and (x.ndim not in (2, 3, 4, 5) or x.dtype.kind not in "buif"):
         raise BadInput(
-            f"{name}: x is {x.dtype} {x.shape}; it must be numbers (N, H, W), (N, H, W, C) or (N, C, H, W), or series "
-            "(N, T), (N, T, C) or (N, C, T)."
+            f"{name}: x is {x.dtype} {x.shape}; it must be numbers (N, H, W), (N, H, W, C) or (N, C, H, W), series "
+            "(N, T), (N, T, C) or (N, C, T), clips (N, T, H, W, C), or texts (N,)."
         )
     x = x.astype(np.uint8) if x.dtype.kind == "b" else x
     if x.ndim == 4 and x.shape[-1] > 4 and x.shape[1] <= 4:
@@ -293,7 +294,7 @@ def _records(
         key = str(_plain(told["key"][row])) if "key" in told else f"{prefix}/{row:06d}"
         info = info_of(_plain(told["info"][row])) if "info" in told else {}
         y_row = _name(y, row, class_names, name)
-        yield Record(key, x[row], y_row, "synthetic" if made else "real", split, info)
+        yield Record(key, np.asarray(x[row]), y_row, "synthetic" if made else "real", split, info)
 
 
 def _plain(value: Any) -> Any:

@@ -17,13 +17,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..device import seeded
-from ..nets import convolution, unfold
+from ..nets import changes, convolution, unfold
 
 __all__ = ["RandomFeatures", "in_batches"]
 
 
 class RandomFeatures(nn.Module):
     """Three strided convolutions with random weights, then mean and deviation over space.
+
+    Of clips (C, T, H, W): half of the features of each frame, half of what each frame adds to the one before, and both
+    averaged over time. So neither a still nor a wrong motion of right frames is taken for a clip.
 
     shape  (C, *S)
     seed   of the weights
@@ -35,6 +38,9 @@ class RandomFeatures(nn.Module):
     def __init__(self, shape: Sequence[int], *, seed: int = 0, width: int = 64) -> None:
         super().__init__()
         channels, *spatial = shape
+        self.moving = len(spatial) == 3
+        if self.moving:
+            spatial, width = spatial[1:], width // 2
         rank = len(spatial)
         self.patch = 1 if max(spatial) <= 40 else 2 if max(spatial) <= 80 else 4
         with seeded(seed, "random features"):
@@ -49,6 +55,19 @@ class RandomFeatures(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (N, C, *S) -> (N, F)."""
+        if not self.moving:
+            return self._still(x)
+        n, _, frames = x.shape[:3]
+        parts = [
+            self._still(clip.transpose(1, 2).flatten(0, 1)).reshape(
+                n, frames, -1
+            )  # (N T, C, H, W) -> (N, T, F / 2)
+            for clip in (x, changes(x))
+        ]
+        # The first frame has no change: the sum over the others is divided by their number.
+        return torch.cat([parts[0].mean(1), parts[1][:, 1:].sum(1) / max(1, frames - 1)], 1)
+
+    def _still(self, x: torch.Tensor) -> torch.Tensor:
         pad = [amount for size in reversed(x.shape[2:]) for amount in (0, -size % self.multiple)]
         h = unfold(F.pad(x, pad, mode="replicate") if any(pad) else x, self.patch)
         pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3]

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..device import autocast, best, generator, numpy_generator, seeded
 from ..errors import Stopped
-from ..nets import unfold
+from ..nets import joined, unfold
 
 __all__ = ["Pool", "Recogniser", "epochs_of", "new_recogniser", "optimise", "train_recogniser"]
 
@@ -54,6 +54,8 @@ class Pool:
 class Recogniser(nn.Module):
     """Convolutions with batch normalisation and pooling, then a mean over space and a linear layer.
 
+    The frames of a short clip are channels of one picture, as in `nets`.
+
     shape    (C, *S)
     classes  G
     width    channels of the first layer
@@ -61,7 +63,7 @@ class Recogniser(nn.Module):
 
     def __init__(self, shape: Sequence[int], classes: int, width: int = 32) -> None:
         super().__init__()
-        channels, *spatial = shape
+        channels, *spatial = joined(shape)
         rank = self.rank = len(spatial)
         longest = max(spatial)
         self.patch = 1 if longest <= 40 else 2 if longest <= 80 else 4
@@ -78,6 +80,8 @@ class Recogniser(nn.Module):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (N, C, *S) -> (N, F), what the last layer sees."""
+        if x.ndim == self.rank + 3:
+            x = x.flatten(1, 2)  # (N, C, T, H, W) -> (N, C T, H, W)
         pad = [amount for size in reversed(x.shape[2:]) for amount in (0, -size % self.patch)]
         h = unfold(F.pad(x, pad, mode="replicate") if any(pad) else x, self.patch)
         if self.rank == 2:
@@ -165,7 +169,7 @@ def new_recogniser(shape: Sequence[int], outputs: int, *path: int | str) -> Reco
     """An untrained recogniser on the device; its weights depend on `path` alone."""
     with seeded(*path):
         network = Recogniser(shape, outputs).to(best())
-    if len(shape) == 3:
+    if len(joined(shape)) == 3:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

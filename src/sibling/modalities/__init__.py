@@ -11,5 +11,7 @@ __all__ = ["MODALITIES"]
 MODALITIES = {
     "image": "sibling.modalities.image:Image",
     "audio": "sibling.modalities.audio:Audio",
+    "video": "sibling.modalities.video:Video",
+    "text": "sibling.modalities.text:Text",
     "signal": "sibling.modalities.signal:Signal",
 }

@@ -1,7 +1,8 @@
 """Differentiable augmentation: what the discriminator sees of real and fake alike, in both players' steps.
 
 The generator never sees an augmented sample and so does not learn to make them, while the discriminator
-never sees the same sample twice (Zhao et al. 2020, DiffAugment; Karras et al. 2020, ADA). Any rank of S.
+never sees the same sample twice (Zhao et al. 2020, DiffAugment; Karras et al. 2020, ADA). Any rank of S; all
+frames of a clip (T, H, W) are changed alike, and none is moved in time.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ def _column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values.to(like).reshape(-1, *[1] * (like.ndim - 1))  # (N,) -> (N, 1, ...)
 
 
+def _places(x: torch.Tensor) -> range:
+    """The axes of place: all of S but the time of a clip."""
+    return range(3 if x.ndim == 5 else 2, x.ndim)
+
+
 def _recolour(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
     """Brightness +-0.5, saturation 0 to 2 (where there is colour), contrast 0.5 to 1.5; DiffAugment's ranges."""
     n = len(x)
@@ -75,7 +81,8 @@ def _translate(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.
     """Each sample by its own whole steps, up to an eighth of each edge; the border is repeated."""
     n = len(x)
     on = _chosen(n, strength, rng)
-    for axis, size in enumerate(x.shape[2:], 2):
+    for axis in _places(x):
+        size = x.shape[axis]
         most = max(1, round(size * SHIFT))
         shift = torch.randint(-most, most + 1, (n,), generator=rng) * on
         at = (torch.arange(size) + shift[:, None]).clamp(0, size - 1).to(x.device)  # (N, size)
@@ -88,7 +95,8 @@ def _cut(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor
     """A box of half of each edge, anywhere, becomes 0 (mid gray)."""
     n = len(x)
     inside = _chosen(n, strength, rng).reshape(-1, *[1] * (x.ndim - 1))
-    for axis, size in enumerate(x.shape[2:], 2):
+    for axis in _places(x):
+        size = x.shape[axis]
         centre = torch.rand(n, generator=rng)
         places = (torch.arange(size) + 0.5) / size
         near = (places[None] - centre[:, None]).abs() < HOLE / 2  # (N, size)

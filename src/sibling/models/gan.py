@@ -22,7 +22,7 @@ from torch import nn
 
 from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
-from ..nets import Decoder, Discriminator
+from ..nets import Decoder, Discriminator, joined
 from ..types import Batch, Cond, Condition
 from .critic import CLIP, Critic, Ledger, channels_last, faded, on_device
 from .game import LOSSES
@@ -148,7 +148,7 @@ class GAN:
                 ),
                 "ledger": Ledger(self.strength),
             }
-        layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+        layout = torch.channels_last if len(joined(shape)) == 3 else torch.contiguous_format
         for network in self.networks.values():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
 

@@ -15,7 +15,10 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["fit_mixture"]
+__all__ = ["fit_local", "fit_mixture"]
+
+LOCAL = 14  # samples a component of the local prior, at least
+_ROUNDS = 30  # of k-means
 
 
 def fit_mixture(
@@ -58,6 +61,63 @@ def fit_mixture(
         "means": means.astype(np.float32),
         "cholesky": cholesky.astype(np.float32),
     }
+
+
+def fit_local(
+    codes: np.ndarray,
+    classes: Sequence[str],
+    names: Sequence[str],
+    *,
+    components: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Many small components a class, all with one covariance: what is left within them, of all classes together.
+
+    Arguments and result as for `fit_mixture`. A component has 14 samples or more: between neighbours, and no
+    nearer to one of them than they are to each other. Where a class is many separate things, such as words, what
+    lies between far ones is nothing; a wide component is full of that.
+    """
+    codes = np.asarray(codes, np.float64)
+    labels = np.asarray(classes)
+    width = codes.shape[1]
+    weights = np.zeros((len(names), components))
+    means = np.zeros((len(names), components, width))
+    residuals, used = [], 0
+    for g, name in enumerate(names):
+        own = codes[labels == name]
+        known = len(own) > 0
+        own = own if known else codes
+        k = int(np.clip(len(own) // LOCAL, 1, components))
+        centres, member = _k_means(own, k, rng)
+        weights[g, :k], means[g, :k] = np.bincount(member, minlength=k) / len(own), centres
+        if known:
+            residuals.append(own - centres[member])
+            used += k
+    left = np.concatenate(residuals)
+    freedom = len(left) / max(1, len(left) - used)  # each centre has come nearer to its own samples
+    covariance = np.eye(width) if len(left) <= used else ledoit_wolf(left, assume_centered=True)[0] * freedom
+    root = np.linalg.cholesky(covariance + 1e-6 * np.eye(width))
+    return {
+        "weights": weights.astype(np.float32),
+        "means": means.astype(np.float32),
+        "cholesky": np.tile(root, (len(names), components, 1, 1)).astype(np.float32),
+    }
+
+
+def _k_means(points: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(centres (k, Z), the centre of each point (n,)) (Lloyd 1982). In one thread: a resumed run ends the same."""
+    centres = points[np.sort(rng.permutation(len(points))[:k])].copy()
+    member = np.zeros(len(points), np.int64)
+    for turn in range(_ROUNDS):
+        distance = np.square(centres).sum(1) - 2 * points @ centres.T
+        now = distance.argmin(1)
+        if turn and (now == member).all():
+            break
+        member = now
+        for c in range(k):
+            if (member == c).any():
+                centres[c] = points[member == c].mean(0)
+    return centres, member
 
 
 def _shared_covariance(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:

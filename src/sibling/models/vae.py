@@ -22,10 +22,10 @@ import torch
 
 from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
-from ..nets import Decoder, Discriminator, Encoder
+from ..nets import Decoder, Discriminator, Encoder, joined
 from ..types import Batch, Cond, Condition
 from .critic import Critic, Ledger, channels_last, on_device
-from .prior import fit_mixture
+from .prior import fit_local, fit_mixture
 from .texture import BINS, add_texture, fit_texture
 from .update import guarded_update, load_strictly
 
@@ -47,7 +47,8 @@ class VAE:
     likelihood     "sigma": optimal variance; "mse": squared error, as in the textbook
     free_bits      nats of KL a code dimension may have for nothing; keeps dimensions alive
     warm_up        share of the training over which the KL term comes in
-    prior          "mixture": fitted on the codes of each class; "normal": N(0, I), as in the textbook
+    prior          "mixture": fitted on the codes of each class; "local": of many small components, for what comes in
+                   separate pieces; "normal": N(0, I), as in the textbook
     components     the most mixture components of a class
     texture        how much of the likelihood's fine grain a sample gets: 1 as fitted, 0 the decoder's mean
     adversarial    how hard a discriminator pulls at the decoder, relative to the reconstruction's gradient;
@@ -78,8 +79,8 @@ class VAE:
     ) -> None:
         if likelihood not in ("sigma", "mse"):
             raise UsageError(f"likelihood is {likelihood!r}; known: sigma, mse.")
-        if prior not in ("mixture", "normal"):
-            raise UsageError(f"prior is {prior!r}; known: mixture, normal.")
+        if prior not in ("mixture", "local", "normal"):
+            raise UsageError(f"prior is {prior!r}; known: mixture, local, normal.")
         self.latent = latent
         self.width = width
         self.blocks = blocks
@@ -130,7 +131,7 @@ class VAE:
             if self.adversarial > 0:
                 self.networks["discriminator"] = Discriminator(shape, told, mapped, self.width, self.blocks)
                 self.networks["ledger"] = Ledger(CRITIC_STRENGTH)
-        layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+        layout = torch.channels_last if len(joined(shape)) == 3 else torch.contiguous_format
         for network in self.networks.values():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
 
@@ -273,7 +274,8 @@ class VAE:
             codes.append(reparameterise(mean, log_variance, torch.randn(mean.shape, generator=batch.rng)))
             classes += names
         everything = torch.cat(codes).numpy()
-        fitted = fit_mixture(everything, classes, self.names, components=self.components, rng=rng)
+        fit = fit_local if self.prior == "local" else fit_mixture
+        fitted = fit(everything, classes, self.names, components=self.components, rng=rng)
         self.mixture = {name: torch.from_numpy(value) for name, value in fitted.items()}
         # Every n-th sample, not the first ones: data often lie sorted by class.
         stride = max(1, len(classes) // NOISE_SAMPLES)
@@ -355,7 +357,7 @@ class VAE:
                 self.networks.pop(part, None)
         missing = [
             part
-            for part, asked in (("prior", self.prior == "mixture"), ("grain", self.texture > 0))
+            for part, asked in (("prior", self.prior != "normal"), ("grain", self.texture > 0))
             if asked and not parts[part]
         ]
         if missing:

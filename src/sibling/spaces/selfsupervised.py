@@ -21,6 +21,7 @@ from ..device import best, generator, seed_of, seeded
 from ..errors import UsageError
 from ..judge import fetcher
 from ..metrics.recogniser import Augment, Recogniser, epochs_of, optimise
+from ..nets import joined
 
 __all__ = ["LEAST_ROWS", "SelfSupervised", "build", "contrast", "train_selfsupervised"]
 
@@ -99,7 +100,7 @@ def train_selfsupervised(
     batch = min(batch, n)
     with seeded(seed, "self-supervised"):
         network = _Projection(shape).to(best())
-    if len(shape) == 3:
+    if len(joined(shape)) == 3:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     order = epochs_of(n, steps * batch, seed, "self-supervised")
 
