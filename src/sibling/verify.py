@@ -41,7 +41,7 @@ def verify(folder: str | Path) -> list[str]:
             MODALITIES, "sibling.modalities", manifest.get("modality") or "image"
         )  # older ones do not say
         format_name = manifest.get("format")
-        if format_name in (None, "folder", "npz", "idx"):  # those that tell all in metadata.jsonl
+        if format_name in (None, "folder", "npz", "idx", "texts"):  # those that tell all in metadata.jsonl
             wrong += list(_dataset(folder, listed, samples))
         else:
             wrong += list(_by_format(folder, str(format_name), listed, samples))
