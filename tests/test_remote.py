@@ -80,7 +80,103 @@ def test_an_upload_that_stops_is_no_result(
         sibling.convert(photos, "memory://bucket/set")
     names = memory.find("/bucket/set")
     sibling.convert(photos, "memory://bucket/set", format="npz", overwrite=True)
-    assert len(memory.find("/bucket/set")) == 3 < len(names)
+    assert len(memory.find("/bucket/set")) == 3 + 2 < len(names)  # and the two cards
+
+
+def stop_at(number: int, method: str, system: Any, patch: pytest.MonkeyPatch) -> None:
+    """The connection breaks at this call of a method, once."""
+    real, calls = getattr(type(system), method), []
+
+    def stopping(self: Any, *arguments: Any, **more: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == number:
+            raise OSError("connection lost")
+        return real(self, *arguments, **more)
+
+    patch.setattr(type(system), method, stopping)
+
+
+def content(memory: Any, place: str) -> dict[str, bytes]:
+    return {name: memory.cat_file(name) for name in memory.find(place)}
+
+
+def test_files_of_others_are_never_deleted(memory: Any, photos: Path) -> None:
+    sibling.convert(photos, "memory://bucket/set")
+    for name in ("mine.txt", "cat/mine.png", "more/deep/mine"):
+        memory.pipe_file(f"/bucket/set/{name}", b"mine")
+        before = content(memory, "/bucket/set")
+        with pytest.raises(UsageError, match=rf"did not write \(the first: {name}\)"):
+            sibling.convert(photos, "memory://bucket/set", format="npz", overwrite=True)
+        assert content(memory, "/bucket/set") == before
+        assert len(sibling.read("memory://bucket/set", on_bad="skip")) >= 24  # still finished
+        memory.rm_file(f"/bucket/set/{name}")
+    sibling.convert(photos, "memory://bucket/set", format="npz", overwrite=True)  # the control
+    assert not memory.find("/bucket/set/cat")
+
+
+@pytest.mark.parametrize(
+    ("first", "method", "at"),
+    [
+        ("new", "put_file", 5),
+        ("new", "rm_file", 1),  # all is there, and the mark too
+        ("replaced", "put_file", 5),
+        ("replaced", "rm_file", 1),  # the old manifest is there, and the mark
+        ("replaced", "rm_file", 3),
+    ],
+)
+def test_after_a_stop_only_what_the_mark_lists_is_deleted(
+    first: str, method: str, at: int, memory: Any, photos: Path
+) -> None:
+    url, place = "memory://bucket/set", "/bucket/set"
+    if first == "replaced":
+        sibling.convert(photos, url)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(at, method, memory, patch)
+        with pytest.raises(ResourceError, match="connection lost"):
+            sibling.convert(photos, url, format="csv", overwrite=True)
+    with pytest.raises(BadInput, match="is not finished"):
+        sibling.read(url)
+    memory.pipe_file(f"{place}/cat/mine.png", b"mine")
+    before = content(memory, place)
+    whole = memory.exists(f"{place}/MANIFEST.json")  # then nothing goes without --overwrite
+    assert whole == (at == 1)
+    for overwrite in (False, True):
+        why = "--overwrite" if whole and not overwrite else r"the first: cat/mine\.png"
+        with pytest.raises(UsageError, match=why):
+            sibling.convert(photos, url, format="npz", overwrite=overwrite)
+        assert content(memory, place) == before
+    memory.rm_file(f"{place}/cat/mine.png")
+    sibling.convert(photos, url, format="npz", overwrite=whole)
+    names = [name.removeprefix(f"{place}/") for name in memory.find(place)]
+    assert {"MANIFEST.json", "data.npz", "metadata.jsonl"} <= {*names}
+    assert not [name for name in names if name.endswith((".png", ".csv")) or name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "mark", [b"Sibling writes here.\n", b"{}", b"[1]", b'{"files": [1]}', b'{"files": 3}', b"\xff"]
+)
+def test_a_mark_that_lists_nothing_makes_nothing_ours(mark: bytes, memory: Any, photos: Path) -> None:
+    memory.pipe_file("/bucket/set/.sibling-uploading", mark)
+    memory.pipe_file("/bucket/set/mine.txt", b"mine")
+    with pytest.raises(UsageError, match=r"did not write \(the first: mine\.txt\)"):
+        sibling.convert(photos, "memory://bucket/set", overwrite=True)
+    assert memory.cat_file("/bucket/set/mine.txt") == b"mine"
+    memory.rm_file("/bucket/set/mine.txt")
+    sibling.convert(photos, "memory://bucket/set")  # the control: a mark alone
+
+
+def test_other_kinds_of_results_and_files_are_not_replaced(memory: Any, photos: Path) -> None:
+    memory.pipe_file("/bucket/run/MANIFEST.json", b'{"kind": "run", "files": {"a": {}}}')
+    memory.pipe_file("/bucket/run/a", b"a")
+    with pytest.raises(UsageError, match=r"another kind of result \(run, not dataset"):
+        sibling.convert(photos, "memory://bucket/run", overwrite=True)
+    with pytest.raises(UsageError, match="is a file"):
+        sibling.convert(photos, "memory://bucket/run/a", overwrite=True)
+    for damaged in (b"", b"{", b'{"kind": "dataset", "files": 1}'):
+        memory.pipe_file("/bucket/run/MANIFEST.json", damaged)
+        with pytest.raises(UsageError, match=r"did not write \(the first: a\)"):
+            sibling.convert(photos, "memory://bucket/run", overwrite=True)
+    assert memory.cat_file("/bucket/run/a") == b"a"
 
 
 def test_what_is_refused(memory: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +230,15 @@ def test_s3(bucket: str, photos: Path, tmp_path: Path) -> None:
     assert len(sibling.read(f"{bucket}/photos.parquet")) == 24
     with pytest.raises(UsageError, match="--overwrite"):
         sibling.convert(photos, f"{bucket}/photos")
+    another = fsspec.filesystem("s3", skip_instance_cache=True)  # ours has listed the place before
+    another.pipe_file("bucket/photos/mine.txt", b"mine")
+    with pytest.raises(UsageError, match=r"the first: mine\.txt"):
+        sibling.convert(photos, f"{bucket}/photos", format="npz", overwrite=True)
+    another.rm_file("bucket/photos/mine.txt")
+    sibling.convert(photos, f"{bucket}/photos", format="npz", overwrite=True)
+    another.invalidate_cache()
+    assert "bucket/photos/data.npz" in another.find("bucket/photos")
+    assert not another.find("bucket/photos/cat")
     with pytest.raises(BadInput, match="nothing at"):
         sibling.read(f"{bucket}/nowhere")
     with pytest.raises((ResourceError, BadInput)):

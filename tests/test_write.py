@@ -76,7 +76,9 @@ def test_the_manifest_comes_last_and_names_the_snapshot(larger: Path, run: Snaps
     assert wrong == []
     assert manifest["kind"] == "dataset"
     assert manifest["snapshot"] == run.hash
-    assert len(manifest["files"]) == len(rows_of(larger)) + 1
+    assert len(manifest["files"]) == len(rows_of(larger)) + 3  # metadata.jsonl and the two cards
+    card = (larger / "README.md").read_text()
+    assert f"- 20 by the snapshot {run.name} (sha256 of its weights: `{run.hash}`)" in card
 
 
 def test_the_same_write_gives_the_same_bytes(
@@ -217,8 +219,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_stopped_at_any_operation_nothing_is_half_written(store: Path, tmp_path: Path) -> None:
-    """The first and the last of 30 copies, those of metadata and manifest, the two of the rename; then none."""
-    points = [1, 30, 31, 33, 35, 36, 30 + 2 + 3 + 2]
+    """The first and the last of 30 copies, those of metadata, cards and manifest, the two of the rename; then none."""
+    points = [1, 30, 31, 33, 35, 37, 39, 40, 30 + 2 + 4 + 3 + 2]
     plans = [f"{kind}@{at}" for kind in ("ENOSPC", "kill") for at in (*points, 0)] + ["EACCES@17", "EACCES@0"]
     done = subprocess.run(
         [sys.executable, "-c", FORKS, store, tmp_path, *plans],

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import __version__, files, png, remote
 from .asked import Found, agreed
+from .cards import About, write_cards
 from .dataset import is_store, open_store
 from .errors import BadInput, UsageError
 from .formats import FORMATS
@@ -71,7 +72,7 @@ def convert(
             remote.refuse_taken(str(out), overwrite=overwrite)
         with files.temporary_folder() as staged:
             here = remote.fetch(str(place), staged / "from") if remote.is_url(place) else place
-            there = staged / f"to{Path(out).suffix}" if remote.is_url(out) else out
+            there = staged / "to" / remote.name_of(str(out)) if remote.is_url(out) else out
             made = convert(
                 here, there, format=format, modality=modality, label_column=label_column, condition=condition,
                 on_bad=on_bad, overwrite=overwrite,
@@ -101,12 +102,14 @@ def convert(
     whole = None if as_files else _one_size(kind, pairs)
     for sentence in [*found.notes, *_lost(name, as_files, pairs)]:
         log.info("  %s", sentence)
+    before = manifest_of(place)
     extra = {
-        "sibling": __version__, "snapshot": manifest_of(place).get("snapshot"), "format": name,
+        "sibling": __version__, "snapshot": before.get("snapshot"), "verdict": before.get("verdict"), "format": name,
         "modality": named, "condition": found.condition.name, "columns": found.kinds,
     }  # fmt: skip
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _converted(pairs, found.kinds, kind, whole, as_files), kind.suffix)
+        write_cards(folder, rows, About.of(out.name, extra))
     log.info("  wrote %s samples to %s (%s)", f"{len(rows):,}", out, name)
     return out
 

@@ -34,6 +34,7 @@ import numpy as np
 from .errors import BadInput, ResourceError, UsageError
 
 __all__ = [
+    "CARDS",
     "MANIFEST",
     "append_jsonl",
     "check_manifest",
@@ -52,6 +53,8 @@ __all__ = [
     "open_array",
     "read_json",
     "read_jsonl",
+    "refuse_edited",
+    "refuse_foreign",
     "refuse_overlap",
     "refuse_used",
     "sweep",
@@ -63,6 +66,7 @@ __all__ = [
 ]
 
 MANIFEST = "MANIFEST.json"
+CARDS = ("README.md", "croissant.json")  # of a data set; people fill them in: once changed they are theirs
 _STAGING = ".sibling-partial-"
 _RETIRED = "old-"
 _LOCK = ".lock"
@@ -346,6 +350,7 @@ def check_manifest(folder: Path, *, hashes: bool = True) -> tuple[dict[str, Any]
     """Compare a folder with its manifest: (the manifest, what is wrong in plain sentences).
 
     hashes  re-read every byte; False compares sizes only
+    The cards of a data set are there for people to fill in: they have to be there, and may hold anything.
     Raises BadInput when there is no manifest.
     """
     if not (folder / MANIFEST).exists():
@@ -362,6 +367,8 @@ def check_manifest(folder: Path, *, hashes: bool = True) -> tuple[dict[str, Any]
             wrong.append(f"{name}: a manifest entry that cannot be right")
         elif not path.is_file():
             wrong.append(f"{name}: missing")
+        elif name in CARDS:
+            continue
         elif path.stat().st_size != entry.get("bytes"):
             wrong.append(f"{name}: {path.stat().st_size} bytes, the manifest says {entry.get('bytes')}")
         elif hashes and hash_file(path) != entry.get("sha256"):
@@ -403,6 +410,7 @@ _ADDED = {"run": ("report.html", "curation.json", "tensorboard/events.out.tfeven
 def _refuse_foreign(folder: Path) -> None:
     """Raises UsageError if a finished folder of ours holds files that are not ours."""
     manifest, _ = check_manifest(folder, hashes=False)
+    refuse_edited(folder, manifest, lambda name: _hash_of(folder / name))
     known = set(manifest["files"])
     for inner in folder.glob(f"*/{MANIFEST}"):
         listed = read_json(inner)
@@ -410,16 +418,36 @@ def _refuse_foreign(folder: Path) -> None:
             known |= {f"{inner.parent.name}/{name}" for name in (MANIFEST, *listed.get("files", {}))}
     added = (_STAGING, _LOCK, *_ADDED.get(str(manifest.get("kind")), ()))
     unlisted = {path.relative_to(folder).as_posix() for path in _members(folder)} - known
-    _refuse_these(folder, [name for name in unlisted if not name.startswith(added)])
+    refuse_foreign(folder, [name for name in unlisted if not name.startswith(added)])
 
 
-def _refuse_these(folder: Path, foreign: Iterable[str]) -> None:
+def refuse_edited(place: Path | str, manifest: dict[str, Any], now: Callable[[str], str | None]) -> None:
+    """Raises UsageError where somebody has changed a card of a data set of ours: then it is not replaced.
+
+    now  the sha256 of a file by its name; None where it is gone
+    """
+    listed = manifest.get("files")
+    for name in CARDS:
+        entry = listed.get(name) if isinstance(listed, dict) else None
+        if isinstance(entry, dict) and now(name) not in (None, entry.get("sha256")):
+            raise UsageError(
+                f"{place}: {name} was changed since Sibling wrote it, and is not replaced. Move it away or choose another "
+                "place; nothing was changed."
+            )
+
+
+def refuse_foreign(place: Path | str, foreign: Iterable[str]) -> None:
+    """Raises UsageError where there are any: `foreign` are the names of the files there that are not ours."""
     foreign = sorted(foreign)
     if foreign:
         raise UsageError(
-            f"{folder} holds {len(foreign)} files that Sibling did not write (the first: {foreign[0]}). "
+            f"{place} holds {len(foreign)} files that Sibling did not write (the first: {foreign[0]}). "
             "Move them away or choose another place; nothing was changed."
         )
+
+
+def _hash_of(path: Path) -> str | None:
+    return hash_file(path) if path.is_file() else None
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -436,7 +464,7 @@ def empty_own(folder: Path, known: Iterable[str]) -> None:
     if (folder / MANIFEST).exists():
         _refuse_foreign(folder)
     else:
-        _refuse_these(folder, {name for name in names if not name.startswith(_STAGING)} - set(known))
+        refuse_foreign(folder, {name for name in names if not name.startswith(_STAGING)} - set(known))
     # The manifest goes first: what is left after a kill in here is unfinished, not finished and wrong.
     for name in sorted(names, key=lambda name: name != MANIFEST):
         path = folder / name
@@ -465,6 +493,9 @@ def refuse_used(out: Path, *, overwrite: bool) -> None:
             f"{out} already holds a finished result. Choose another place, or replace it with --overwrite "
             "(overwrite=True)."
         )
+    manifest = read_json(out / MANIFEST)
+    if isinstance(manifest, dict):
+        refuse_edited(out, manifest, lambda name: _hash_of(out / name))
 
 
 def refuse_overlap(out: Path, *inputs: Path | None) -> None:

@@ -1,11 +1,13 @@
 """Data sets behind URLs (s3://, gs://, ...): brought to this machine to be read, and written there whole or not at all.
 
 Nothing here is asked unless the user names a URL. Object stores cannot rename a folder: an upload begins with
-a mark, the manifest comes last, then the mark goes. What has the mark is not read.
+a mark, the manifest comes last, then the mark goes. What has the mark is not read. What is deleted there is what
+the manifest of a finished data set names, or the mark of an upload that was stopped; other files make an upload refuse.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,9 +17,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .errors import BadInput, ResourceError, SiblingError, UnsafeFile, UsageError
-from .files import MANIFEST, new_file
+from .files import MANIFEST, hash_bytes, new_file, refuse_edited, refuse_foreign, to_line
 
-__all__ = ["PROTOCOLS", "fetch", "is_url", "local_or_url", "refuse_taken", "upload"]
+__all__ = ["PROTOCOLS", "fetch", "is_url", "local_or_url", "name_of", "refuse_taken", "upload"]
 
 PROTOCOLS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "memory": "fsspec"}
 _MARK = ".sibling-uploading"
@@ -50,6 +52,7 @@ def _opened(url: str) -> tuple[Any, str]:
     except ImportError as error:
         package = PROTOCOLS[protocol]
         raise UsageError(f"{protocol}:// needs the package {package}: pip install {package}") from error
+    system.invalidate_cache()  # others write there, too: a list of an hour ago says nothing
     return system, str(path).rstrip("/")
 
 
@@ -77,6 +80,12 @@ def _names(system: Any, path: str) -> list[str]:
                 f"A file there is called {name[:200]!r}, which leaves its folder; nothing was read."
             )
     return names
+
+
+def name_of(url: str) -> str:
+    """The last part of a URL as the name of a folder."""
+    name = urlsplit(url).path.rstrip("/").rpartition("/")[2] or urlsplit(url).netloc
+    return name if name not in ("", ".", "..") else "set"
 
 
 def fetch(url: str, folder: Path) -> Path:
@@ -111,9 +120,19 @@ def refuse_taken(url: str, *, overwrite: bool) -> None:
     """Refuse a place that is taken or not ours to write, before any work. Raises UsageError, ResourceError."""
     system, path = _opened(url)
     with _named_errors(url, "read"):
-        names = _names(system, path) if system.exists(path) else []
+        _ours(system, path, url, overwrite=overwrite)
+
+
+def _ours(system: Any, path: str, url: str, *, overwrite: bool) -> list[str]:
+    """The names of the files below a path, all of which are ours and may be replaced, without the mark.
+
+    Raises UsageError where one of them is not, and where a finished result is not to be replaced.
+    """
+    if system.isfile(path):
+        raise UsageError(f"{url} is a file; the output is a folder. Choose another name.")
+    names = _names(system, path) if system.exists(path) else []
     if not names:
-        return
+        return []
     if not {MANIFEST, _MARK} & {*names}:
         raise UsageError(f"{url} is not empty and was not made by Sibling. Choose a new place.")
     if MANIFEST in names and not overwrite:
@@ -121,23 +140,48 @@ def refuse_taken(url: str, *, overwrite: bool) -> None:
             f"{url} already holds a finished result. Choose another place, or replace it with --overwrite "
             "(overwrite=True)."
         )
+    listed = {MANIFEST, _MARK}
+    if _MARK in names:  # an upload was stopped: its mark lists what it replaces, too
+        listed |= {*_json(system, f"{path}/{_MARK}").get("files", ())}
+    if MANIFEST in names:
+        manifest = _json(system, f"{path}/{MANIFEST}")
+        if (kind := manifest.get("kind", "dataset")) != "dataset":
+            raise UsageError(
+                f"{url} holds another kind of result ({kind}, not dataset) and is not replaced. Choose another place."
+            )
+        listed |= {*manifest.get("files", ())}
+        refuse_edited(
+            url,
+            manifest,
+            lambda name: hash_bytes(system.cat_file(f"{path}/{name}")) if name in names else None,
+        )
+    refuse_foreign(url, {*names} - listed)
+    return [name for name in names if name != _MARK]
+
+
+def _json(system: Any, path: str) -> dict[str, Any]:
+    """The object in a JSON file; empty where it is damaged: then it lists nothing, and nothing counts as ours."""
+    try:
+        value = json.loads(system.cat_file(path))
+    except (ValueError, RecursionError):
+        return {}
+    files = value.get("files") if isinstance(value, dict) else None
+    return value if isinstance(files, dict | list) and all(isinstance(name, str) for name in files) else {}
 
 
 def upload(folder: Path, url: str, *, overwrite: bool) -> None:
     """Write a finished folder of ours to `url`: a mark, the files, the manifest; then the mark goes.
 
-    Raises UsageError, ResourceError.
+    The mark lists the files that come and those that go. No other file is ever deleted. Raises UsageError, ResourceError.
     """
-    refuse_taken(url, overwrite=overwrite)
     system, path = _opened(url)
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     names.sort(key=lambda name: name == MANIFEST)  # last
     with _named_errors(url, "written"):
-        before = _names(system, path) if system.exists(path) else []
-        system.pipe_file(f"{path}/{_MARK}", b"Sibling writes here.\n")
-        for name in sorted(
-            {*before} - {_MARK}, key=lambda name: name != MANIFEST
-        ):  # there, the manifest first
+        before = _ours(system, path, url, overwrite=overwrite)
+        mark = {"kind": "upload", "files": sorted({*before, *names})}
+        system.pipe_file(f"{path}/{_MARK}", f"{to_line(mark)}\n".encode("utf-8", "surrogateescape"))
+        for name in sorted(before, key=lambda name: name != MANIFEST):  # there, the manifest first
             system.rm_file(f"{path}/{name}")
         for name in names:
             system.put_file(str(folder / name), f"{path}/{name}")

@@ -13,7 +13,7 @@ from . import files
 from .dataset import Dataset
 from .types import Evaluation
 
-__all__ = ["advice_of", "recipe_json", "supported"]
+__all__ = ["advice_of", "recipe_json", "sentence_of", "supported"]
 
 log = logging.getLogger("sibling")
 
@@ -27,10 +27,23 @@ def advice_of(verdict: str | Path | Evaluation | None) -> dict[str, Any]:
         return {}
     if isinstance(verdict, Evaluation):
         return verdict.verdict.advice or _none(verdict.verdict.sentence)
-    folder = Path(verdict)
-    folder = folder / "evaluation" if (folder / "evaluation").is_dir() else folder
-    saved = files.read_json(folder / "verdict.json")
+    saved = _saved(verdict)
     return dict(saved.get("advice") or _none(str(saved.get("sentence", ""))))
+
+
+def sentence_of(verdict: str | Path | Evaluation | None) -> str | None:
+    """The answer of a verdict in plain words; None where there is none. Raises BadInput."""
+    if verdict is None:
+        return None
+    if isinstance(verdict, Evaluation):
+        return verdict.verdict.sentence
+    return str(_saved(verdict).get("sentence", "")) or None
+
+
+def _saved(place: str | Path) -> dict[str, Any]:
+    folder = Path(place)
+    folder = folder / "evaluation" if (folder / "evaluation").is_dir() else folder
+    return dict(files.read_json(folder / "verdict.json"))
 
 
 def _none(reason: str) -> dict[str, Any]:

@@ -36,11 +36,12 @@ def verify(folder: str | Path) -> list[str]:
     listed = set(manifest["files"])
     kind = manifest.get("kind")
     if kind == "dataset":
+        _say_changed(folder, manifest["files"])
         samples = lookup(
             MODALITIES, "sibling.modalities", manifest.get("modality") or "image"
         )  # older ones do not say
         format_name = manifest.get("format")
-        if format_name in (None, "folder", "npz", "idx"):  # those that tell all in metadata.jsonl
+        if format_name in (None, "folder", "npz", "idx", "texts"):  # those that tell all in metadata.jsonl
             wrong += list(_dataset(folder, listed, samples))
         else:
             wrong += list(_by_format(folder, str(format_name), listed, samples))
@@ -49,6 +50,16 @@ def verify(folder: str | Path) -> list[str]:
     elif is_store(folder):
         wrong += list(_store(folder))
     return wrong
+
+
+def _say_changed(folder: Path, entries: dict[str, Any]) -> None:
+    """A card that somebody has filled in is no fault, and worth a word."""
+    for name in files.CARDS:
+        entry = entries.get(name)
+        if not isinstance(entry, dict) or not (folder / name).is_file():
+            continue
+        if files.hash_file(folder / name) != entry.get("sha256"):
+            log.info("  %s was changed since it was written.", name)
 
 
 def _dataset(folder: Path, listed: set[str], kind: Any) -> Iterator[str]:
@@ -69,7 +80,8 @@ def _dataset(folder: Path, listed: set[str], kind: Any) -> Iterator[str]:
         if path.is_file() and name not in listed and path.name != files.MANIFEST:
             yield f"{name}: not in the manifest"
     named = [row["file_name"] for row in rows if "file_name" in row]
-    samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes and name != "data.npz"}
+    beside = {"data.npz", *files.CARDS}
+    samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes} - beside
     maps = {str(cell) for row in rows for column, cell in row.items() if column.endswith("_file_name")}
     for name in sorted(maps - listed):
         yield f"{name}: a map in metadata.jsonl, not in the manifest"
@@ -121,7 +133,7 @@ def _by_format(folder: Path, format_name: str, listed: set[str], kind: Any) -> I
         if path.is_file() and name not in listed and path.name != files.MANIFEST:
             yield f"{name}: not in the manifest"
     samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes}
-    samples -= {"samples.csv", "samples.jsonl"}  # the list itself: a series, too, may be a .csv
+    samples -= {"samples.csv", "samples.jsonl", *files.CARDS}  # a list itself: a series, too, may be a .csv
     yield from (f"{name}: no row names it" for name in sorted(samples - named))
     if len(shapes) > 1:
         yield f"The synthetic samples have {len(shapes)} different sizes or modes."

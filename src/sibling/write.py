@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, files, remote
+from .cards import About, write_cards
 from .dataset import Dataset, kinds_of, refuse_inside
 from .errors import UsageError
 from .formats import FORMATS
@@ -18,7 +19,7 @@ from .judge import synthetic_of
 from .read import read
 from .registry import lookup
 from .snapshot import Snapshot
-from .support import advice_of, recipe_json, supported
+from .support import advice_of, recipe_json, sentence_of, supported
 from .types import Evaluation, Record
 
 __all__ = ["as_array", "write"]
@@ -54,6 +55,7 @@ def write(
         write_anyway: write all synthetic samples, whatever the verdict is.
         overwrite: replace a finished data set at `out`.
 
+    README.md, a dataset card, and croissant.json say what is real, what is synthetic, what made it and what was measured.
     With a verdict the tuned classic augmentation is written beside the samples, as augmentation.json, with the reason
     for what was written.
 
@@ -66,7 +68,7 @@ def write(
         remote.refuse_taken(str(out), overwrite=overwrite)
         with files.temporary_folder() as staged:
             made = write(
-                real, fake, out=staged / "set", against=against, format=format, link="copy", verdict=verdict,
+                real, fake, out=staged / remote.name_of(str(out)), against=against, format=format, link="copy", verdict=verdict,
                 write_anyway=write_anyway,
             )  # fmt: skip
             remote.upload(Path(made), str(out), overwrite=overwrite)
@@ -115,11 +117,13 @@ def write(
     extra = {
         "sibling": __version__, "snapshot": snapshot.hash if snapshot else None,
         "modality": sets[0].modality.name, "format": format, "condition": sets[0].condition.name, "columns": kinds,
+        "verdict": sentence_of(verdict),
     }  # fmt: skip
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)
         if advice:
             files.write_json(folder / "augmentation.json", recipe_json(advice, write_anyway=write_anyway))
+        write_cards(folder, rows, About.of(out.name, extra))
     count = sum(row.get("origin") == "synthetic" for row in rows)
     log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - count:,}", f"{count:,}", out)
     return out

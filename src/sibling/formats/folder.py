@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from ..errors import BadInput, UnsafeFile
-from ..files import MANIFEST, copy_file, to_line, write_bytes
+from ..files import CARDS, MANIFEST, copy_file, to_line, write_bytes
 from ..png import from_text
 from ..types import Record
 from .columns import Asked, Column, cell_of, cells_of, find, headers_of, is_map_name, names_maps, y_of
@@ -66,7 +66,7 @@ class Folder:
 
     def read(self, path: Path, suffixes: Sequence[str]) -> Iterator[Record]:
         """Yield the records below `path`, sorted by name. Raises BadInput, UnsafeFile."""
-        files = _Walk(path).names(self.notes)
+        files = [name for name in _Walk(path).names(self.notes) if name not in CARDS]
         metadata = [name for name in files if PurePosixPath(name).name in METADATA]
         samples = [name for name in files if PurePosixPath(name).suffix.lower() in suffixes]
         self._note_others(path, sorted({*files} - {*metadata, *samples}))
