@@ -120,7 +120,7 @@ _HUGE = struct.pack(">HBBIII", 0, 8, 3, 2**31, 1000, 1000)
 BAD_PLACES: dict[str, tuple[Callable[[Path], Path], int, str]] = {
     "nothing there": (lambda root: root, 3, "There is nothing at"),
     "empty folder": (_made, 3, "no samples.*right folder"),  # 65
-    "text only": (lambda root: _only(root, "notes.txt", b"hello"), 3, "no samples.*notes.txt"),
+    "notes only": (lambda root: _only(root, "notes.md", b"hello"), 3, "no samples.*notes.md"),
     "one bad": (
         lambda root: _with(root, "cat/text.png", b"text"),
         3,

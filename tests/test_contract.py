@@ -444,7 +444,11 @@ def test_other_modalities_are_read_again_or_refused_by_name(
     out = sibling.write(data, out=tmp_path / "set", format=format_name)
     if condition == "map":
         # A tar shard has no place for the picture beside a sound: there it is missing.
-        told = "has no conditioning_image" if format_name == "webdataset" else "lies beside pictures; these samples are"
+        told = (
+            "has no conditioning_image"
+            if format_name == "webdataset"
+            else "lies beside pictures; these samples are"
+        )
         with pytest.raises((UsageError, BadInput), match=told):
             sibling.read(out, like=data)
         return

@@ -25,13 +25,13 @@ from ..files import MANIFEST, to_line, write_bytes
 from ..types import Record
 from .columns import Asked, cell_of, cells_of, find, y_of
 from .labels import METADATA, SPLITS, rows_of, split_of, told_columns
+from .listed import FILE_NAMES
 
 __all__ = ["TEXT_COLUMNS", "Texts"]
 
 TEXT_COLUMNS = (
     "text", "sentence", "content", "document", "message", "review", "tweet", "comment", "body", "quote", "string",
 )  # fmt: skip
-_NAMES_A_FILE = ("file_name", "filename", "file_path", "filepath", "path", "file")
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _OURS = "texts.jsonl"
 _HEAD = 65_536  # bytes that a file is told by
@@ -64,7 +64,7 @@ class Texts:
         """A table without a column of file names, a file of lines, or a folder of nothing else."""
         if path.is_file():
             suffix = path.suffix.lower()
-            return suffix == ".txt" or (suffix in _TABLES and not {*_NAMES_A_FILE} & {*_headers(path)})
+            return suffix == ".txt" or (suffix in _TABLES and not {*FILE_NAMES} & {*_headers(path)})
         if (path / _OURS).is_file() and (path / MANIFEST).is_file():
             return True
         files = _files(path)
@@ -198,7 +198,7 @@ def _all_tables(files: list[Path]) -> bool:
     return 0 < len(files) <= _MOST_FILES and all(
         file.suffix.lower() in _TABLES
         and _known_column(_headers(file))
-        and not {*_NAMES_A_FILE} & {*_headers(file)}
+        and not {*FILE_NAMES} & {*_headers(file)}
         for file in files
     )
 

@@ -61,7 +61,10 @@ class Text:
                 "more than twice the usual rate: it learns in time what a picture shows sooner",
             ),
             "beta": (0.3, "a blend of two texts is no text: codes matter more than that they fill the prior"),
-            "prior": ("local", "between two words there is no word: many small components, each of near texts"),
+            "prior": (
+                "local",
+                "between two words there is no word: many small components, each of near texts",
+            ),
             "components": (40, "of the local prior; 14 texts each, or more"),
             "texture": (0.0, "a text is read from its grid, and grain makes misprints"),
         },
