@@ -129,9 +129,9 @@ def _reason(call: ast.Call, file: str, buffers: set[str]) -> str | None:
     first = call.args[0] if call.args else None
     words = [a.value for a in [*call.args, *(k.value for k in call.keywords)] if isinstance(a, ast.Constant)]
     modes = [word for word in words if isinstance(word, str) and len(word) <= 3 and set(word) & set("wax+")]
-    if name == "open" and any(set(mode) <= set("wabxrt+") for mode in modes):
-        return "open to write"
     in_memory = first is not None and ast.unparse(first) in buffers
+    if name == "open" and not in_memory and any(set(mode) <= set("wabxrt+") for mode in modes):
+        return "open to write"
     if name in WRITERS and owner is not None and owner_name != "files":
         return None if in_memory else name
     if name in ("save", "savez", "savez_compressed", "dump"):
