@@ -99,6 +99,8 @@ def test_a_stopped_enlarge_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert judged.verdict.sentence.split(":")[0] in sibling.report(tmp_path / "whole-run").read_text()
     assert Snapshot(tmp_path / "larger-run").hash == Snapshot(tmp_path / "whole-run").hash
     manifests = [files.read_json(tmp_path / name / "MANIFEST.json")["files"] for name in ("larger", "whole")]
+    for manifest in manifests:  # the cards bear the name of the folder
+        assert all(manifest.pop(card) for card in files.CARDS)
     assert manifests[0] == manifests[1]
     rows = files.read_jsonl(tmp_path / "larger" / "metadata.jsonl")
     assert (

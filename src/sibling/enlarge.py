@@ -44,14 +44,14 @@ def enlarge(
     """Read a labelled data set, learn it, write a larger one, and say whether that helps.
 
     Args:
-        place: the data: class folders, files plus metadata, IDX, .npz.
+        place: the data: class folders, files plus metadata, or any other format that `read` knows.
         out: the larger data set to write: real and synthetic samples, each with its origin.
         model: "vae", "gan", or "bootstrap", the baseline.
         minutes: training time of the model; None = derived, at most 10.
         want: how many synthetic samples: 500 (a class), "x5", "balance", {"cat": 500}; None = "x5", at most 10,000.
         seed: of everything.
-        modality: "image", "audio", "text" or "signal"; None = found by looking at the files.
-        size: the longer edge of the working size in pixels; of a series the steps; None = derived from the data.
+        modality: "image", "audio", "video", "text" or "signal"; None = found by looking at the files.
+        size: the longer edge of the working size in pixels; of a series the steps, of a text the symbols; None = derived.
         label_column: the columns of the metadata file that are y ("kind,severity"); None = found by looking.
         condition: "label", "labels", "value", "map", "joint" or "none"; None = found by looking.
         unlabelled: a folder of further samples of the same kind without labels: those whose class is sure are learned from
@@ -83,9 +83,7 @@ def enlarge(
     )  # fmt: skip
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)
-    judged = evaluate(
-        kept, against=snapshot, quick=quick, thorough=thorough, classifier=classifier, seed=seed
-    )
+    judged = evaluate(kept, against=snapshot, quick=quick, thorough=thorough, classifier=classifier, seed=seed)  # fmt: skip
     write(
         data, kept, out=out, against=snapshot, verdict=judged, write_anyway=write_anyway, link=link,
         overwrite=overwrite,
