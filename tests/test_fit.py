@@ -610,7 +610,7 @@ codes["kill"].append(run([*common, out + "/kill"]))
 codes["writes"], at = [], 1
 while True:  # killed inside a disk operation, again and again, further on each time
     codes["writes"].append(run([*common, out + "/writes"], fault=f"kill@{at}"))
-    at += 19
+    at += 31
     if codes["writes"][-1] != -9:
         break
 print(json.dumps(codes))
