@@ -74,8 +74,12 @@ def make_folder(of: str) -> Any:
 
 
 def reader(of: str) -> tuple[Recogniser, float]:
-    """A regressor of the angle, from real pictures at all angles, and its error on other ones, in degrees."""
-    data, learn, check = pictures(of)
+    """A regressor of the angle, from all real training pictures at all angles, and its error on other ones, in degrees.
+
+    It learns from more pictures than the model: with 6,000 it was itself off by 7.8 degrees on Fashion-MNIST.
+    """
+    data, _, check = pictures(of)
+    learn = data.rows("train", "real")
     rng = np.random.default_rng(1)
 
     def batch(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +89,7 @@ def reader(of: str) -> tuple[Recogniser, float]:
 
     with seeded(0, "reader"):
         network = Recogniser(data.shape, 1)
-    steps = 1_200
+    steps = 4_000
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for _ in range(steps):
