@@ -24,6 +24,9 @@ from sibling.sample import draw
 from sibling.snapshot import Snapshot
 
 OUT = Path(__file__).parent / "out"
+RESULTS = (
+    Path(__file__).parent / "results"
+)  # of benches that take hours: kept with the code, so that they go on from there
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 

@@ -6,7 +6,7 @@
 
 Cells: 10, 20, 50, 100 images a class, and "50:1": 500 of five classes, 10 of the other five. Each cell has its own
 training samples a split; val has half as many, the test part is 5,000 of the 10,000 test images. Synthetic samples:
-five for each real one, or as many as balance the classes. Every finished cell is a line in bench/out/lift.jsonl
+five for each real one, or as many as balance the classes. Every finished cell is a line in bench/results/lift.jsonl
 with the whole verdict; sample grids lie beside it.
 """
 
@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 import numpy as np
-from common import OUT, fashion, options, show
+from common import OUT, RESULTS, fashion, options, show
 
 import sibling
 from sibling.dataset import Dataset
@@ -29,7 +29,7 @@ from sibling.sample import draw
 CELLS = ("10", "20", "50", "100", "50:1")
 RARE, COMMON = 10, 500
 TEST = 5_000
-KEPT = OUT / "lift.jsonl"
+KEPT = RESULTS / "lift.jsonl"
 
 
 def cell(full: Dataset, name: str, split: int) -> Dataset:
@@ -133,6 +133,7 @@ if __name__ == "__main__":
                     if any((r["cell"], r["model"], r["split"]) == (name, model, split) for r in finished()):
                         continue
                     row = one(full, name, model, split, given)
+                    RESULTS.mkdir(exist_ok=True)
                     with KEPT.open("a") as file:
                         file.write(json.dumps(row, default=str) + "\n")
                     print(name, model, split, row["sentence"], f"{row['minutes']:.1f} minutes", flush=True)

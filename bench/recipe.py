@@ -8,7 +8,7 @@ Beside the rivals of the verdict stand: synthetic samples at two amounts, with t
 an ensemble of recognisers of the real samples, and (VAE) codes mixed between two real samples of one class in place of
 codes from the prior. Soft labels have a placebo of their own: the repeated real samples, softly labelled by the same
 ensemble. All arms have the recipe that was tuned on val for the real samples, equally many steps and seeds. Nothing here
-is chosen on val, so this is no verdict: it says where to look. Every arm of a cell is a line in bench/out/recipe.jsonl.
+is chosen on val, so this is no verdict: it says where to look. Every arm of a cell is a line in bench/results/recipe.jsonl.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import OUT, fashion, options, show
+from common import OUT, RESULTS, fashion, options, show
 from lift import cell
 
 import sibling
@@ -31,7 +31,7 @@ from sibling.lift.recipe import Bench, Recipe, Source, choose, pool_of, train
 from sibling.lift.tasks import task_of
 from sibling.snapshot import Snapshot
 
-KEPT = OUT / "recipe.jsonl"
+KEPT = RESULTS / "recipe.jsonl"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75)
 
 
@@ -179,6 +179,7 @@ if __name__ == "__main__":
                         "strength": found["strength"], "accuracy": recalls.mean(1).tolist(),
                         "tail": recalls[:, rare].mean(1).tolist(),
                     }  # fmt: skip
+                    RESULTS.mkdir(exist_ok=True)
                     with KEPT.open("a") as file:
                         file.write(json.dumps(row) + "\n")
                     print(

@@ -8,7 +8,7 @@ Cases: "null" repeats training images (drawn anew each time: carries nothing new
 little noise, "new" is truly new real images, "wrong" the same with shuffled labels, "half" has a quarter of
 wrong labels. Claims: null and copier are called "helps" in at most 5 % of at least 40 runs; new in most of
 them; wrong never. Every repeat has its own split, its own samples and its own seeds, and is kept in
-bench/out/verdict-*.jsonl: the bench goes on where it was stopped.
+bench/results/verdict-*.jsonl: the bench goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import OUT, fashion, options, show
+from common import OUT, RESULTS, fashion, options, show
 
 from sibling import read
 from sibling.dataset import Dataset, synthetic
@@ -113,7 +113,8 @@ if __name__ == "__main__":
     full = fashion() if given.data == "fashion" else digits()
     if given.data == "digits":
         given.test = min(given.test, 700)
-    path = OUT / f"verdict-{given.data}-{given.per_class}-{given.extra}-{given.effort}.jsonl"
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"verdict-{given.data}-{given.per_class}-{given.extra}-{given.test}-{given.effort}.jsonl"
     for case in given.cases.split(","):
         for number in range(given.first, given.first + given.repeats):
             if any((row["case"], row["number"]) == (case, number) for row in kept(path)):
