@@ -440,6 +440,8 @@ def test_of_recipes_within_chance_the_one_with_the_smallest_loss_is_chosen() -> 
 
     options = [("a", run(80, 0.5)), ("b", run(79, 0.3)), ("c", run(60, 0.1))]
     assert choose(options, task, y) == 1
+    assert choose(options, task, y, usual=0) == 0  # it stays: none is clearly better
+    assert choose(options, task, y, usual=2) == 1  # the control: another is
 
 
 def test_shuffled_labels_lose_on_easy_data() -> None:

@@ -109,20 +109,30 @@ def job(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool =
     return lambda: train(pool, recipe, bench, *path, test=test)
 
 
-def _best(name: str, options: Sequence[tuple[str, Pool, Recipe]], bench: Bench, seed: int) -> tuple[int, str]:
-    """Which of several (label, pool, recipe) is best on the val part, and a sentence with all of them."""
+def _best(
+    name: str,
+    options: Sequence[tuple[str, Pool, Recipe]],
+    bench: Bench,
+    seed: int,
+    usual: int | None = None,
+) -> tuple[int, str]:
+    """Which of several (label, pool, recipe) is best on the val part, and a sentence with all of them.
+
+    usual  the one that stays unless another is clearly better
+    """
     if len(options) == 1:
         return 0, f"{name}: {options[0][0]}"
     runs = in_parallel(
         name, [job(pool, recipe, bench, seed, "tune", name, label) for label, pool, recipe in options]
     )
     y, every = bench.val.y, np.ones((1, len(bench.val)))
-    number = choose(list(zip(options, runs, strict=True)), bench.task, y)
+    number = choose(list(zip(options, runs, strict=True)), bench.task, y, usual)
     shown = ", ".join(
         f"{label} {abs(float(bench.task.values(run.val[None], y, every)[0, 0])):.4g}"
         for (label, _, _), run in zip(options, runs, strict=True)
     )
-    return number, f"{name}: {options[number][0]}, on the val part the best of {shown} ({bench.task.metric})"
+    how = "the usual one, and none was clearly better" if number == usual else "the best"
+    return number, f"{name}: {options[number][0]}, on the val part {how} of {shown} ({bench.task.metric})"
 
 
 def _tuned(
@@ -144,7 +154,8 @@ def _tuned(
     options = [
         (f"rate {r.learning_rate:g}, weight decay {r.weight_decay:g}, batch {r.batch}", pool, r) for r in grid
     ]
-    number, note = _best("rate, weight decay and batch", options, bench, seed)
+    usual = grid.index(recipe) if recipe in grid else None
+    number, note = _best("rate, weight decay and batch", options, bench, seed, usual)
     recipe = grid[number]
     notes.append(note)
     strengths = effort.strengths if turns else (0.0, *effort.strengths)
@@ -180,11 +191,11 @@ def _mixing(
     if len(bench.val) < LEAST_VAL:
         return options[f"{len(fake):,} synthetic samples"], False
     pools = [(name, pool_of(real, fake.take(rows)), recipe) for name, rows in options.items()]
-    number, note = _best("mixing", pools, bench, seed)
+    number, note = _best("mixing", pools, bench, seed, len(sizes) - 1)  # all of them
     notes.append(note)
     pool = pools[number][1]
     both = [("classic augmentation", pool, recipe), (f"{mix} too", pool, recipe.but(mix=mix))]
-    mixed, note = _best("candidate", both, bench, seed)
+    mixed, note = _best("candidate", both, bench, seed, 0)
     notes.append(note)
     return list(options.values())[number], bool(mixed)
 
