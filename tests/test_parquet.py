@@ -200,7 +200,7 @@ def test_a_claim_that_is_too_large_is_not_believed(tmp_path: Path, monkeypatch: 
     )
     assert place.stat().st_size < 100_000
     assert len(found(place)) == 10  # the control: below the limit
-    monkeypatch.setattr("sibling.formats.parquet._MOST_BYTES", 10**7)
+    monkeypatch.setattr("sibling.formats.parquet.MOST_BYTES", 10**7)
     with pytest.raises(BadInput, match=r"claims 40,\d+,\d+ bytes"):
         found(place)
     # a dictionary repeats one value a thousand times: small in the file and in its claim

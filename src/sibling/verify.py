@@ -133,7 +133,7 @@ def _by_format(folder: Path, format_name: str, listed: set[str], kind: Any) -> I
         if path.is_file() and name not in listed and path.name != files.MANIFEST:
             yield f"{name}: not in the manifest"
     samples = {name for name in listed if Path(name).suffix.lower() in kind.suffixes}
-    samples -= {"samples.csv", "samples.jsonl", *files.CARDS}  # a list itself: a series, too, may be a .csv
+    samples -= {getattr(reader, "own_file", ""), *files.CARDS}  # a list itself: a series, too, may be a .csv
     yield from (f"{name}: no row names it" for name in sorted(samples - named))
     if len(shapes) > 1:
         yield f"The synthetic samples have {len(shapes)} different sizes or modes."

@@ -20,6 +20,7 @@ from ..registry import suggest
 from .labels import KINDS, label_of
 
 __all__ = [
+    "LABEL_COLUMNS",
     "Asked",
     "Column",
     "cell_of",
@@ -32,7 +33,7 @@ __all__ = [
     "y_of",
 ]
 
-_LABEL_COLUMNS = ("label", "class", "category", "target", "y")
+LABEL_COLUMNS = ("label", "class", "category", "target", "y")
 _LABELS_COLUMNS = ("labels", "tags")
 _NOT_Y = ("file_name", "split", "origin")
 _MAP_NAME = re.compile(r"(.+_map|.+_mask|conditioning_image)(_file_name)?$")
@@ -191,7 +192,7 @@ def _of_kind(kind: str, file: _File) -> list[Column]:
 
 def _looked(condition: str | None, file: _File) -> list[Column]:
     """Nobody says which: a column called label, else all columns when each of them can be a part of y."""
-    label = next((header for header in _LABEL_COLUMNS if header in file.cells), None)
+    label = next((header for header in LABEL_COLUMNS if header in file.cells), None)
     if label is not None:
         return _beside_a_label(label, condition, file)
     if "origin" in file.headers and "key" in file.headers:

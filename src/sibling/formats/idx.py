@@ -21,6 +21,7 @@ from ..errors import BadInput
 from ..files import MANIFEST, read_jsonl, to_line, write_bytes
 from ..png import from_text
 from ..types import Record, Split
+from .archive import MOST_BYTES
 from .columns import cell_of, cells_of, y_of
 from .labels import split_of, told_columns
 
@@ -28,7 +29,6 @@ __all__ = ["Idx"]
 
 _NAME = re.compile(r"^(?P<part>.+?)-(?P<kind>images|labels)[.-]idx\d-ubyte(\.gz)?$")
 _PARTS: dict[str, Split] = {"train": "train", "t10k": "test", "test": "test", "val": "val", "valid": "val"}
-_MOST_BYTES = 16 * 2**30
 _MOST_RATIO = 1040  # deflate packs at most 1032 to 1
 
 
@@ -174,7 +174,7 @@ def _array(path: Path) -> np.ndarray:
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))
             size = math.prod(shape)
             # A header can claim anything: nothing is allocated that the file cannot hold.
-            most = min(_MOST_BYTES, path.stat().st_size * (_MOST_RATIO if packed else 1))
+            most = min(MOST_BYTES, path.stat().st_size * (_MOST_RATIO if packed else 1))
             if size > most:
                 raise BadInput(f"{path.name} claims {size:,} bytes; it can hold at most {most:,}.")
             data = file.read(size + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ FILE_NAMES = (
 )  # fmt: skip
 
 
-class Listed:
+class Listed(ABC):
     """A list of samples with a column of file names, and files below the folder that it lies in.
 
     The given file is read and no other; what it does not name is left alone. Names cannot leave its folder.
@@ -46,20 +47,21 @@ class Listed:
         self.notes: list[str] = []
 
     @property
-    def _list(self) -> str:
+    def own_file(self) -> str:
+        """What the list is called that `write` makes: no sample, whatever it ends in."""
         return f"samples.{self.name}"
 
     def matches(self, path: Path) -> bool:
         """A list itself, or a folder that `write` made with this format."""
         if path.is_file():
             return path.suffix.lower() in self.endings
-        return manifest_of(path).get("format") == self.name and (path / self._list).is_file()
+        return manifest_of(path).get("format") == self.name and (path / self.own_file).is_file()
 
     def read(self, path: Path, suffixes: Sequence[str]) -> Iterator[Record]:
         """Yield one record a row. Raises BadInput, UnsafeFile."""
-        root, name = (path.parent, path.name) if path.is_file() else (path, self._list)
+        root, name = (path.parent, path.name) if path.is_file() else (path, self.own_file)
         rows = self._named(rows_of(root / name, Path(os.path.realpath(root))), name)
-        told = told_columns(root) if name == self._list else None
+        told = told_columns(root) if name == self.own_file else None
         reader = Folder(None, None, told) if told and not any(self._arguments) else Folder(*self._arguments)
         reader.notes = self.notes
         records = list(reader.listed(root, {name: rows}, [], suffixes))
@@ -87,9 +89,9 @@ class Listed:
         """Write the files, in class folders, and the list, `samples.csv` or `samples.jsonl`."""
         rows = write_files(folder, records, suffix, self.columns)
         text = self.to_text(rows)
-        write_bytes(folder / self._list, text.encode("utf-8", "surrogateescape"), durable=False)
+        write_bytes(folder / self.own_file, text.encode("utf-8", "surrogateescape"), durable=False)
         return rows
 
+    @abstractmethod
     def to_text(self, rows: list[dict[str, Any]]) -> str:
         """The list."""
-        raise NotImplementedError

@@ -16,6 +16,7 @@ from ..errors import BadInput, UnsafeFile
 from ..files import to_line, write_bytes
 from ..png import from_text, to_array
 from ..types import Record, Split
+from .archive import MOST_BYTES
 from .columns import cells_of, y_of
 from .labels import KINDS, info_of, label_of, split_of
 from .naming import INTERNAL
@@ -26,7 +27,6 @@ _X = ("x", "X", "images", "data", "arr_0")
 _Y = ("y", "Y", "labels", "label", "target", "arr_1")
 _NAMES = ("class_names", "classes", "target_names")
 _TEXT = (".json", ".jsonl", ".txt", ".md", ".csv")  # what may lie beside an .npz
-_MOST_BYTES = 16 * 2**30
 _MOST_RATIO = 1040  # deflate packs at most 1032 to 1
 
 
@@ -201,7 +201,7 @@ class _Arrays:
         with self._errors(), zipfile.ZipFile(file) as archive:
             self._members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         size = sum(info.file_size for info in self._members.values())
-        most = min(_MOST_BYTES, file.stat().st_size * _MOST_RATIO)
+        most = min(MOST_BYTES, file.stat().st_size * _MOST_RATIO)
         if size > most:
             raise BadInput(f"{file.name} claims {size:,} bytes; at most {most:,} are believed.")
 

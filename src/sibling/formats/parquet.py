@@ -15,7 +15,8 @@ from typing import Any, cast
 from ..errors import BadInput
 from ..types import Record
 from . import features
-from .columns import Asked, Column, cell_of, cells_of, class_names, find, is_map_name, y_of
+from .archive import MOST_BYTES
+from .columns import LABEL_COLUMNS, Asked, Column, cell_of, cells_of, class_names, find, is_map_name, y_of
 from .labels import info_of, split_of, told_columns
 from .naming import Names
 from .shards import REST, WRITTEN, part_of, shards_of
@@ -24,11 +25,9 @@ from .tables import OURS, Layout, Shards
 __all__ = ["Parquet"]
 
 _ROWS = 100  # that are read at a time
-_MOST_BYTES = 16 * 2**30
 _LABEL_FILE = "metadata.parquet"
 _SAMPLE_NAMES = ("image", "img", "audio", "video", "picture", "photo", "sample", "x", "bytes", "data")
 _TEXT_NAMES = ("text", "sentence", "content", "document")
-_LABELS = ("label", "class", "category", "target", "y")
 
 
 class Parquet:
@@ -71,8 +70,8 @@ class Parquet:
         told = told_columns(root) if path.is_dir() else None
         tables = [_Table(root, name, ".txt" in suffixes, told or self.asked.known or {}) for name in names]
         size = sum(table.size for table in tables)
-        if size > _MOST_BYTES:
-            raise BadInput(f"{path.name} claims {size:,} bytes; at most {_MOST_BYTES:,} are believed.")
+        if size > MOST_BYTES:
+            raise BadInput(f"{path.name} claims {size:,} bytes; at most {MOST_BYTES:,} are believed.")
         rows = [table.rows(self._map_suffix(suffixes), self._wanted()) for table in tables]
         everything = [row | {"file_name": ""} for part in rows for row in part]
         if not everything:
@@ -91,7 +90,7 @@ class Parquet:
         if told is not None:
             return Asked(known=told)
         with_names = {column for table in tables for column in table.names}
-        if len(with_names) == 1 and not with_names & set(_LABELS):
+        if len(with_names) == 1 and not with_names & set(LABEL_COLUMNS):
             return Asked(columns=list(with_names))
         return self.asked
 
@@ -203,7 +202,7 @@ class _Table:
         with self._errors():
             rows: list[dict[str, Any]] = self._file.read(columns=light).to_pylist() if light else []
             count = self._file.metadata.num_rows
-        rows = rows or [{} for _ in range(min(count, _MOST_BYTES // 64))]
+        rows = rows or [{} for _ in range(min(count, MOST_BYTES // 64))]
         maps = [c for c in self.binary if c != self.sample and (is_map_name(c) or c in wanted)]
         for number, row in enumerate(rows):
             for column, names in self.names.items():
@@ -219,8 +218,8 @@ class _Table:
         with self._errors():
             for batch in self._file.iter_batches(_ROWS, columns=[self.sample, *maps]):
                 held += batch.nbytes
-                if held > _MOST_BYTES:
-                    raise BadInput(f"{self.name} holds more than {_MOST_BYTES:,} bytes.")
+                if held > MOST_BYTES:
+                    raise BadInput(f"{self.name} holds more than {MOST_BYTES:,} bytes.")
                 for row in batch.to_pylist():
                     yield {column: _bytes(value) for column, value in row.items()}
 

@@ -20,7 +20,18 @@ from ..files import move, new_tar, to_line
 from ..png import from_text
 from ..types import Record
 from .archive import MOST_BYTES, members
-from .columns import MOST_NAMES, Asked, Column, cell_of, cells_of, class_names, find, is_map_name, y_of
+from .columns import (
+    LABEL_COLUMNS,
+    MOST_NAMES,
+    Asked,
+    Column,
+    cell_of,
+    cells_of,
+    class_names,
+    find,
+    is_map_name,
+    y_of,
+)
 from .labels import split_of, told_columns
 from .naming import INTERNAL, ending
 from .shards import REST, WRITTEN, part_of, shards_of
@@ -32,7 +43,6 @@ _ENDING = re.compile(r"\.(tar(\.gz)?|tgz)$", re.IGNORECASE)
 _SHARD_BYTES = 256 * 10**6
 _SHARD_SAMPLES = 10_000
 _MOST_LABEL = 2**20  # bytes of a .cls, .txt or .json
-_LABELS = ("label", "class", "category", "target", "y")
 _SYSTEM = re.compile(r"(^|/)(\.|__MACOSX(/|$)|PaxHeader)")
 
 
@@ -301,13 +311,13 @@ def _say(sample: _Sample, kind: str, data: bytes) -> None:
     if kind == "json":
         if not isinstance(told, dict):
             raise BadInput(f"{sample.place}.json: it is no object {{...}}, but {type(told).__name__}.")
-        named = any(name in told for name in _LABELS)
+        named = any(name in told for name in LABEL_COLUMNS)
         sample.row = {**({} if named else sample.row), **told} | {
             k: v for k, v in sample.row.items() if k == "txt"
         }
     elif kind == "txt":
         sample.row["txt"] = told
-    elif not any(name in sample.row for name in _LABELS):  # a name in the JSON says more than a number
+    elif not any(name in sample.row for name in LABEL_COLUMNS):  # a name in the JSON says more than a number
         sample.row["label"] = told
 
 
