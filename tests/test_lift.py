@@ -24,7 +24,7 @@ from sibling.lift.effort import EFFORTS, Effort
 from sibling.lift.recipe import Bench, Recipe, Run, Source, choose, mixed, pool_of, train
 from sibling.lift.statistics import lifts, power
 from sibling.lift.tasks import CLASS, Classes, Labels, Values, calibration_error, task_of
-from sibling.lift.trial import Trial
+from sibling.lift.trial import Trial, _candidate
 from sibling.types import Verdict
 
 RIVALS = ("real", "real + classic", "real + duplicates")
@@ -334,8 +334,8 @@ def bench_of(**options: Any) -> Bench:
 
 def all_arms(real: Source, fake: Source, **options: Any) -> dict[str, Arm]:
     known: dict[str, Any] = {
-        "chosen": np.arange(len(fake)), "recipe": Recipe(10, 8), "mix": "mixup", "task": Classes(["left", "right"]),
-        "imbalanced": False, "rng": np.random.default_rng(0),
+        "chosen": np.arange(len(fake)), "recipe": Recipe(10, 8), "own": Recipe(10, 8), "mix": "mixup",
+        "task": Classes(["left", "right"]), "imbalanced": False, "rng": np.random.default_rng(0),
     }  # fmt: skip
     return {arm.name: arm for arm in arms_of(real=real, fake=fake, **{**known, **options})}
 
@@ -367,6 +367,34 @@ def test_the_candidate_and_its_placebo_have_equally_many() -> None:
     sizes = {name: len(arm.pool) for name, arm in arms.items()}
     assert sizes[CANDIDATE] == sizes["real + duplicates"] == sizes["shuffled labels"] == 65
     assert "real + classic + mix" not in arms
+
+
+def test_the_candidate_its_placebo_and_its_control_are_trained_alike() -> None:
+    own = Recipe(10, 8, strength=None, mix="cutmix")
+    arms = all_arms(side(40), side(60, seed=1), own=own)
+    assert [name for name, arm in arms.items() if arm.recipe == own] == [
+        "real + duplicates", CANDIDATE, "shuffled labels", "synthetic only",
+    ]  # fmt: skip
+    assert arms["real + classic"].recipe == Recipe(10, 8)
+    assert "no augmentation and cutmix" in arms[CANDIDATE].meaning
+
+
+def test_the_candidate_has_a_strength_of_its_own() -> None:
+    """Augmentation that hides what the classes differ by: whoever must keep it cannot learn."""
+
+    def blank(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
+        return x * (1 - strength)
+
+    real, bench = side(40), bench_of(augment=blank)
+    effort = TINY.but(strengths=(1.0,))
+    own = _candidate(real, side(60, seed=1), bench, Recipe(30, 8, strength=1.0), "mixup", effort, 0, [], [])[
+        1
+    ]
+    assert own.strength is None
+    kept = _candidate(
+        real, side(60, seed=1), bench_of(), Recipe(30, 8, strength=1.0), "mixup", effort, 0, [], []
+    )[1]
+    assert (kept.steps, kept.batch, kept.weight_decay) == (30, 8, Recipe(30, 8).weight_decay)
 
 
 def test_the_placebo_has_the_classes_of_the_fakes() -> None:
@@ -514,7 +542,8 @@ def test_truly_new_samples_help_and_wrong_labels_do_not() -> None:
     lying = judged(data, made_of(raw, wrong, data))
     assert lying.answer != "helps"
     assert lying.advice["write"] == "nothing"
-    assert lying.advice["augmentation"]["strength"] is not None
+    rival = next(arm for name, arm in lying.arms.items() if name == lying.rival)
+    assert (lying.advice["augmentation"]["strength"] is None) == ("no augmentation" in rival["meaning"])
 
 
 def test_copies_of_the_training_samples_do_not_help() -> None:

@@ -85,7 +85,7 @@ def recipe_json(advice: dict[str, Any], *, write_anyway: bool) -> dict[str, Any]
             "meaning": (
                 "sibling's modality.augment(x, strength, rng): 1 shifts and scales by up to 12 %, rotates by up to 12 "
                 "degrees, changes brightness and contrast by up to 20 % and cuts out a square; mirroring only where the "
-                "data tolerate it"
+                "data tolerate it; null: no augmentation was best"
             ),
             **{name: value for name, value in advice["augmentation"].items() if name != "strength"},
         },

@@ -45,11 +45,11 @@ def arms_of(
     fake: Source,
     chosen: np.ndarray,
     recipe: Recipe,
+    own: Recipe,
     mix: str,
     task: Task,
     imbalanced: bool,
     rng: np.random.Generator,
-    mixed: bool = False,
     pseudo: Source | None = None,
 ) -> list[Arm]:
     """All arms.
@@ -57,9 +57,10 @@ def arms_of(
     real, fake  the real train part, and all synthetic samples
     chosen      rows of `fake` that the candidate takes, chosen on the val part
     recipe      tuned for the real samples on the val part
+    own         tuned for the candidate there: its strength and whether it mixes may differ; its placebo and its control
+                have the same
     mix         "mixup" or "cutmix", whichever is better there; "" leaves that arm out
     imbalanced  class weights and balanced sampling are rivals too
-    mixed       whether the candidate mixes samples too, which val decided: its placebo and its control then do as well
     pseudo      the pseudo-labelled samples that the generator has learned from: what they do by themselves is a rival;
                 None leaves that arm out
     """
@@ -68,14 +69,11 @@ def arms_of(
     wrong = Source(kept.fetch, shuffled(kept.y, rng))
     both, plain = pool_of(real, kept), pool_of(real)
     share = f"{len(kept):,} synthetic samples"
-    own, how = (
-        (recipe.but(mix=mix), f"classic augmentation, {mix}") if mixed else (recipe, "classic augmentation")
-    )
     arms = [
-        Arm("real", plain, recipe.but(strength=None), "rival", "the real train part as it is"),
         Arm(
-            "real + classic", plain, recipe, "rival", f"classic augmentation of strength {recipe.strength:g}"
+            "real", plain, recipe.but(strength=None), "rival", "the real train part as it is, no augmentation"
         ),
+        Arm("real + classic", plain, recipe, "rival", recipe.in_words),
     ]
     if mix:
         arms.append(Arm(MIXED, plain, recipe.but(mix=mix), "rival", f"classic augmentation and {mix}"))
@@ -94,10 +92,10 @@ def arms_of(
         *arms,
         Arm("real + duplicates", pool_of(real, placebo), own, "rival",
             f"placebo: {len(kept):,} repeated real samples in place of the synthetic ones"),
-        Arm(CANDIDATE, both, own, "candidate", f"{how} and {share}"),
+        Arm(CANDIDATE, both, own, "candidate", f"{share} and {own.in_words}"),
         Arm(CONTROL, pool_of(real, wrong), own, "control",
             "must lose: the same synthetic samples with their labels shuffled"),
-        Arm("synthetic only", pool_of(fake), recipe, "reference", "no real sample at all, classic augmentation"),
+        Arm("synthetic only", pool_of(fake), own, "reference", f"no real sample at all, {own.in_words}"),
     ]  # fmt: skip
 
 

@@ -168,6 +168,7 @@ def _protocol(
 ) -> dict[str, Any]:
     """How the verdict was found, for a statistician and for a machine."""
     first = trials[0]
+    own = next(arm.recipe for arm in first.arms if arm.name == CANDIDATE)
     parts = {part: len(data.rows(part, "real")) for part in ("train", "val", "test")}
     pseudo = [each.pseudo for each in trials]
     return {
@@ -186,6 +187,8 @@ def _protocol(
         "learning_rate": first.recipe.learning_rate,
         "weight_decay": first.recipe.weight_decay,
         "strength": first.recipe.strength,
+        "candidate_strength": own.strength,
+        "candidate_mix": own.mix,
         "tuning": first.tuning,
         "stopped": sorted({name for each in trials for name in each.stopped}),
         "trainings": sum(len(own) for each in trials for own in each.answers.values()),
@@ -202,12 +205,11 @@ def _protocol(
 
 def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset, task: Task) -> dict[str, Any]:
     """What the verdict supports: exactly the mix that was tested, or nothing but the augmentation."""
-    recipe = trials[0].recipe
     winner = CANDIDATE if found.answer == "helps" else found.rival
+    recipe = next(arm.recipe for arm in trials[0].arms if arm.name == winner)
     augmentation = {
         "strength": recipe.strength, "batch": recipe.batch, "learning_rate": recipe.learning_rate,
-        "weight_decay": recipe.weight_decay, "best_arm": found.rival,
-        "mix": next(arm.recipe.mix for arm in trials[0].arms if arm.name == winner),
+        "weight_decay": recipe.weight_decay, "mix": recipe.mix, "best_arm": found.rival,
     }  # fmt: skip
     names = fake.classes(np.arange(len(fake))) if isinstance(task, Classes) else ["all"] * len(fake)
     have = dict(Counter(names))

@@ -65,7 +65,16 @@ class Effort:
         """How many recognisers one split needs at most."""
         grid = len(self.decays) * len(self.batches) * (len(self.own_rates) if own else 1)
         tuning = sum(
-            n for n in (grid, len(self.strengths), self.mixes, len(self.ratios) + 1 + imbalanced, 2) if n > 1
+            n
+            for n in (
+                grid,
+                len(self.strengths),
+                self.mixes,
+                len(self.strengths) + 1,
+                len(self.ratios) + 1 + imbalanced,
+                2,
+            )
+            if n > 1
         )
         return tuning + self.seeds * (5 + 2 * imbalanced + pseudo) + 2 * min(self.seeds, self.control_seeds)
 

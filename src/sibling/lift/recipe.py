@@ -48,6 +48,15 @@ class Recipe:
         """The same with some arguments changed."""
         return replace(self, **changes)
 
+    @property
+    def in_words(self) -> str:
+        """How the samples are changed, for people."""
+        if self.strength is None:
+            classic = "no augmentation"
+        else:
+            classic = f"classic augmentation of strength {self.strength:g}"
+        return classic + (f" and {self.mix}" if self.mix else "")
+
 
 @dataclass(frozen=True)
 class Source:

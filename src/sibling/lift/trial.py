@@ -74,11 +74,11 @@ def trial(
     with threads(1):  # a small network does not gain from a second thread; a second network does
         rare = rare_classes(real.y, bench.task)
         recipe, mix, tuning = _tuned(real, bench, recipe, effort, seed)
-        chosen, mixed = _mixing(real, fake, bench, recipe, mix, effort, seed, rare, tuning)
+        chosen, own = _candidate(real, fake, bench, recipe, mix, effort, seed, rare, tuning)
         arms = arms_of(
-            real=real, fake=fake, chosen=chosen, recipe=recipe, mix=mix, task=bench.task,
+            real=real, fake=fake, chosen=chosen, recipe=recipe, own=own, mix=mix, task=bench.task,
             imbalanced=bool(rare) and isinstance(bench.task, Classes), rng=numpy_generator(seed, "arms"),
-            mixed=mixed, pseudo=pseudo,
+            pseudo=pseudo,
         )  # fmt: skip
         runs, stopped = _repeated(arms, bench, effort, seed)
     return Trial(
@@ -158,8 +158,7 @@ def _tuned(
     number, note = _best("rate, weight decay and batch", options, bench, seed, usual)
     recipe = grid[number]
     notes.append(note)
-    strengths = effort.strengths if turns else (0.0, *effort.strengths)
-    tried = list(dict.fromkeys(strengths))
+    tried = _strengths(bench, effort)
     number, note = _best(
         "strength of classic augmentation",
         [(f"{s:g}", pool, recipe.but(strength=s)) for s in tried],
@@ -174,30 +173,48 @@ def _tuned(
     return recipe, mixes[number], notes
 
 
-def _mixing(
+def _candidate(
     real: Source, fake: Source, bench: Bench, recipe: Recipe, mix: str, effort: Effort, seed: int, rare: list[int],
     notes: list[str],
-) -> tuple[np.ndarray, bool]:  # fmt: skip
-    """Rows of the synthetic samples that the candidate takes, how many and whether of rare classes alone; and whether
-    it mixes samples: the best rival often does, and to refuse the candidate the same would compare recipes."""
+) -> tuple[np.ndarray, Recipe]:  # fmt: skip
+    """Rows of the synthetic samples that the candidate takes, and how it is trained. It is tuned as the real samples
+    are, on the same part: augmented as much, or not at all, with all, fewer or those of rare classes alone, mixed
+    or not. A candidate that must keep the rival's recipe would compare recipes: samples enough need no augmentation."""
+    everything = subset(fake.y, len(fake))
+    if len(bench.val) < LEAST_VAL:
+        return everything, recipe
+    pool = pool_of(real, fake)
+    strengths = [None, *_strengths(bench, effort)]
+    number, note = _best(
+        "candidate's augmentation",
+        [(recipe.but(strength=s).in_words, pool, recipe.but(strength=s)) for s in strengths],
+        bench,
+        seed,
+    )
+    own = recipe.but(strength=strengths[number])
+    notes.append(note)
     sizes = sorted(
         {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios} | {len(fake)}
     )
     options = {f"{size:,} synthetic samples": subset(fake.y, size) for size in sizes}
     if rare:
-        own = subset(fake.y, len(fake), rare)
-        if len(own):
-            options[f"the {len(own):,} synthetic samples of rare classes"] = own
-    if len(bench.val) < LEAST_VAL:
-        return options[f"{len(fake):,} synthetic samples"], False
-    pools = [(name, pool_of(real, fake.take(rows)), recipe) for name, rows in options.items()]
-    number, note = _best("mixing", pools, bench, seed, len(sizes) - 1)  # all of them
+        few = subset(fake.y, len(fake), rare)
+        if len(few):
+            options[f"the {len(few):,} synthetic samples of rare classes"] = few
+    pools = [(name, pool_of(real, fake.take(rows)), own) for name, rows in options.items()]
+    number, note = _best("candidate's amount", pools, bench, seed, len(sizes) - 1)  # all of them
     notes.append(note)
     pool = pools[number][1]
-    both = [("classic augmentation", pool, recipe), (f"{mix} too", pool, recipe.but(mix=mix))]
-    mixed, note = _best("candidate", both, bench, seed, 0)
+    both = [("as it is", pool, own), (f"{mix} too", pool, own.but(mix=mix))]
+    mixed, note = _best("candidate's mix", both, bench, seed, 0)
     notes.append(note)
-    return list(options.values())[number], bool(mixed)
+    return list(options.values())[number], both[mixed][2]
+
+
+def _strengths(bench: Bench, effort: Effort) -> list[float]:
+    """The strengths of classic augmentation that are tried; 0 too where a turn may be the very number."""
+    strengths = (0.0, *effort.strengths) if isinstance(bench.task, Values) else effort.strengths
+    return list(dict.fromkeys(strengths))
 
 
 def _repeated(
