@@ -82,16 +82,16 @@ class Effort:
 EFFORTS = {
     "quick": Effort(
         "quick", seeds=2, most_seeds=4, control_seeds=1, decays=(0.02,), batches=(1.0,), own_rates=(1e-3,),
-        strengths=(0.25, 0.75), mixes=1, ratios=(1.0,), steps=0.6, folds=0, repeats=0, splits=0, curve=False,
+        strengths=(0.25, 0.75), mixes=1, ratios=(1.0,), steps=0.75, folds=0, repeats=0, splits=0, curve=False,
     ),
     "default": Effort(
         "default", seeds=3, most_seeds=8, control_seeds=2, decays=(0.02, 0.2), batches=(0.25, 1.0), own_rates=(3e-4, 2e-3),
-        strengths=(0.0, 0.25, 0.5, 1.0), mixes=2, ratios=(0.5, 1.0, 2.0), steps=1.0, folds=5, repeats=1,
+        strengths=(0.0, 0.25, 0.5, 1.0), mixes=2, ratios=(0.5, 1.0, 2.0), steps=1.5, folds=5, repeats=1,
         splits=0, curve=True,
     ),
     "thorough": Effort(
         "thorough", seeds=5, most_seeds=12, control_seeds=3, decays=(0.005, 0.02, 0.1, 0.5), batches=(0.25, 0.5, 1.0),
         own_rates=(1e-4, 3e-4, 1e-3, 3e-3), strengths=(0.0, 0.25, 0.5, 0.75, 1.0), mixes=2,
-        ratios=(0.25, 0.5, 1.0, 2.0, 4.0), steps=1.5, folds=5, repeats=2, splits=2, curve=True,
+        ratios=(0.25, 0.5, 1.0, 2.0, 4.0), steps=2.0, folds=5, repeats=2, splits=2, curve=True,
     ),
 }  # fmt: skip

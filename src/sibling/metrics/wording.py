@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +22,8 @@ __all__ = ["distinct", "linear_accuracy", "ngram_distance", "perplexity", "wordi
 ORDER = 3  # of the n-grams, in characters
 DRAWS = 40  # bootstrap samples for an interval
 _START, _END = "\x02", "\x03"
+SPACE = "characters"
+_Measure = tuple[str, Literal["max", "min"], Callable[[Sequence[str]], float], Sequence[str], str]
 LEAST = 10  # texts a side
 LEAST_LEARNED = 20  # to learn a recogniser from
 
@@ -44,47 +48,16 @@ def wording_scores(
     if min(map(len, (train, test, fake))) < LEAST:
         return []
     counts = {"real": len(test), "fake": len(fake)}
-    space = "characters"
-    known = set(train)
-    novel = share_of(np.array([text not in known for text in fake]).sum(), len(fake))
-    scores = [
-        Score(
-            "novelty", novel.value, novel.low, novel.high, "max", float(np.mean([t not in known for t in test])), space,
-            {"real": len(train), "fake": len(fake)},
-            meaning="Share of the synthetic texts that are no training text; below the floor they are copied.",
-        )
-    ]  # fmt: skip
     # What depends on how many texts there are is compared at the same number.
     size = min(len(test), len(fake), len(train))
-    like_test = [fake[i] for i in rng.permutation(len(fake))[:size]]
-    like_train = [train[i] for i in rng.permutation(len(train))[:size]]
-    real = [test[i] for i in rng.permutation(len(test))[:size]]
-    for n in (1, 2, 3):
-        value = distinct(like_test, n)
-        low, high = _interval([distinct(part, n) for part in _draws(like_test, rng)], value)
-        scores.append(
-            Score(
-                f"distinct_{n}", value, low, high, "max", distinct(real, n), space, counts,
-                meaning=f"Different pieces of {n} characters, as a share of all such pieces, in as many texts.",
-            )
-        )  # fmt: skip
-    distance = ngram_distance(real=real, fake=like_test)
-    low, high = _interval([ngram_distance(real=real, fake=part) for part in _draws(like_test, rng)], distance)
-    scores.append(
-        Score(
-            "ngram_distance", distance, low, high, "min", ngram_distance(real=real, fake=like_train), space, counts,
-            meaning="Jensen-Shannon distance (0 to 1) of the pieces of 3 characters from those of the test texts.",
-        )
-    )  # fmt: skip
-    value = perplexity(held=real, texts=like_test)
-    low, high = _interval([perplexity(held=real, texts=part) for part in _draws(like_test, rng)], value)
-    scores.append(
-        Score(
-            "perplexity", value, low, high, "min", perplexity(held=real, texts=like_train), space, counts,
-            meaning="How many characters a model of the test texts, which sees two back, hesitates between; much below "
-            "the floor the texts are too plain.",
-        )
-    )  # fmt: skip
+    like_test, like_train, real = (
+        [texts[i] for i in rng.permutation(len(texts))[:size]] for texts in (fake, train, test)
+    )
+    scores = [_novelty(train, test, fake)]
+    for name, goal, of, usual, meaning in _measures(real, like_train):
+        value = of(like_test)
+        low, high = _interval([of(part) for part in _draws(like_test, rng)], value)
+        scores.append(Score(name, value, low, high, goal, of(usual), SPACE, counts, meaning=meaning))
     if len(set(fake_y)) > 1 and len(set(train_y)) > 1 and min(len(fake), len(train)) >= LEAST_LEARNED:
         own = linear_accuracy(texts=fake, y=fake_y, test=test, test_y=test_y)
         rows = rng.permutation(len(train))[: len(fake)]
@@ -94,12 +67,38 @@ def wording_scores(
         share = share_of(round(own * len(test)), len(test))
         scores.append(
             Score(
-                "linear_accuracy", own, share.low, share.high, "max", floor, space, counts,
+                "linear_accuracy", own, share.low, share.high, "max", floor, SPACE, counts,
                 meaning="A second opinion: a linear recogniser of pieces of 1 to 3 characters that learned from the "
                 "synthetic texts alone, on the test texts; the floor learned from as many real ones.",
             )
         )  # fmt: skip
     return scores
+
+
+def _novelty(train: Sequence[str], test: Sequence[str], fake: Sequence[str]) -> Score:
+    known = set(train)
+    novel = share_of(sum(text not in known for text in fake), len(fake))
+    return Score(
+        "novelty", novel.value, novel.low, novel.high, "max", float(np.mean([t not in known for t in test])), SPACE,
+        {"real": len(train), "fake": len(fake)},
+        meaning="Share of the synthetic texts that are no training text; below the floor they are copied.",
+    )  # fmt: skip
+
+
+def _measures(real: Sequence[str], like_train: Sequence[str]) -> list[_Measure]:
+    """(name, goal, measure of texts, the texts that give its floor, meaning): all at one number of texts."""
+    return [
+        *(
+            (f"distinct_{n}", "max", partial(distinct, n=n), real,
+             f"Different pieces of {n} characters, as a share of all such pieces, in as many texts.")
+            for n in (1, 2, 3)
+        ),
+        ("ngram_distance", "min", lambda texts: ngram_distance(real=real, fake=texts), like_train,
+         "Jensen-Shannon distance (0 to 1) of the pieces of 3 characters from those of the test texts."),
+        ("perplexity", "min", lambda texts: perplexity(held=real, texts=texts), like_train,
+         "How many characters a model of the test texts, which sees two back, hesitates between; much below "
+         "the floor the texts are too plain."),
+    ]  # fmt: skip
 
 
 def _draws(texts: Sequence[str], rng: np.random.Generator) -> Iterator[list[str]]:
