@@ -98,7 +98,7 @@ def arms(data: Dataset, snapshot: Snapshot, model: str, name: str, seed: int) ->
     bench = Bench(task, data.shape, data.modality.augment, held, judge)  # type: ignore[arg-type]
     recipe = Recipe(steps=steps_for(len(real)), batch=batch_for(len(real)))
     runs = [train(pool_of(real), recipe.but(strength=s), bench, seed, str(s), test=False) for s in STRENGTHS]
-    recipe = recipe.but(strength=STRENGTHS[choose(list(zip(STRENGTHS, runs, strict=True)), task, held.y)])  # type: ignore[arg-type]
+    recipe = recipe.but(strength=STRENGTHS[choose([run.surprises for run in runs])])
     made = sibling.sample(snapshot, want="balance" if ":" in name else "x5", seed=seed)
     made = sibling.curate(made, against=snapshot, seed=seed)
     rows = np.arange(len(made))

@@ -90,7 +90,7 @@ def one(case: str, full: Dataset, number: int, given: Any) -> dict[str, Any]:
         "case": case, "number": number, "answer": found.answer, "lift": found.lift, "low": found.low, "high": found.high,
         "control": found.arms["shuffled labels"]["mean"] - found.arms["real + synthetic"]["mean"],
         "arms": {name: arm["mean"] for name, arm in found.arms.items()}, "rival": found.rival,
-        "seconds": time.perf_counter() - start,
+        "seconds": time.perf_counter() - start, "tuning": found.protocol.get("tuning"),
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from sibling.lift.arms import CANDIDATE, Arm, arms_of, like, rare_classes, subse
 from sibling.lift.compare import compare
 from sibling.lift.curve import equivalent
 from sibling.lift.effort import EFFORTS, Effort
-from sibling.lift.recipe import Bench, Recipe, Run, Source, choose, mixed, pool_of, train
+from sibling.lift.recipe import Bench, Recipe, Source, choose, mixed, pool_of, train
 from sibling.lift.statistics import lifts, power
 from sibling.lift.tasks import CLASS, Classes, Labels, Values, calibration_error, task_of
 from sibling.lift.trial import Trial, _candidate
@@ -442,8 +442,8 @@ def test_a_training_is_a_function_of_its_arguments() -> None:
         for mix in ("", "", "mixup", "cutmix")
     ]
     assert np.array_equal(runs[0].test, runs[1].test)
-    assert runs[0].loss == runs[1].loss
-    assert len({run.loss for run in runs}) == 3
+    assert np.array_equal(runs[0].surprises, runs[1].surprises)
+    assert len({float(run.surprises.mean()) for run in runs}) == 3
 
 
 def test_class_weights_and_sampling_by_hand() -> None:
@@ -459,17 +459,46 @@ def test_class_weights_and_sampling_by_hand() -> None:
     assert y[recipe._order(pool, plain, task, 0)].mean() == pytest.approx(0.1)
 
 
-def test_of_recipes_within_chance_the_one_with_the_smallest_loss_is_chosen() -> None:
-    y, task = np.zeros(100, np.int64), Classes(["a", "b"])
+def test_the_least_surprised_recipe_is_chosen_and_the_usual_one_stays_within_chance() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, 100)
+    runs = [0.5 + noise, 0.49 + noise[::-1], 0.9 + noise]
+    assert choose(runs) == 1
+    assert choose(runs, usual=0) == 0  # it stays: the other is not clearly better
+    assert choose(runs, usual=2) == 1  # the control: another is
+    assert (
+        choose([0.5 + noise, 0.49 + noise], usual=0) == 1
+    )  # better on every single sample, by ever so little
+    assert choose(runs, usual=1) == 1
 
-    def run(right: int, loss: float) -> Run:
-        found = said([0] * right + [1] * (100 - right))
-        return Run(found, found, loss)
 
-    options = [("a", run(80, 0.5)), ("b", run(79, 0.3)), ("c", run(60, 0.1))]
-    assert choose(options, task, y) == 1
-    assert choose(options, task, y, usual=0) == 0  # it stays: none is clearly better
-    assert choose(options, task, y, usual=2) == 1  # the control: another is
+def test_surprises_do_not_depend_on_how_sure_all_answers_are() -> None:
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.integers(0, 3, 200))
+    logits = torch.from_numpy(rng.normal(size=(200, 3))) + 1.5 * torch.eye(3)[y]
+    task = Classes(list("abc"))
+    loss = task.surprises(logits, y)
+    assert loss.shape == (200,)
+    for scale in (0.2, 3.0):  # as mixing and few steps do, and too many
+        np.testing.assert_allclose(task.surprises(scale * logits, y), loss, atol=2e-3)
+    plain = torch.nn.functional.cross_entropy(3 * logits, y)
+    assert loss.mean() < float(plain) - 0.01  # the control: without it they do depend on it
+    worse = logits[torch.from_numpy(rng.permutation(200))]
+    assert task.surprises(worse, y).mean() > loss.mean() + 0.2
+    seen = (logits > 0.5).float()
+    labels = Labels(list("abc"))
+    np.testing.assert_allclose(labels.surprises(2 * logits, seen), labels.surprises(logits, seen), atol=2e-3)
+
+
+def test_surprises_count_classes_alike_where_the_metric_does() -> None:
+    y = torch.tensor([0] * 90 + [1] * 10)
+    logits = torch.tensor([[1.0, 0.0]]).expand(100, 2)  # always the common class
+    each, alike = Classes(["a", "b"]), Classes(["a", "b"], balanced=True)
+    found = alike.surprises(logits, y)
+    own = each.surprises(logits, y)
+    np.testing.assert_allclose(found[:90].sum(), own[:90].mean() * 50)
+    np.testing.assert_allclose(found[90:].sum(), own[90:].mean() * 50)
+    numbers = Values(["a"], np.zeros(1), np.array([2.0]))
+    assert numbers.surprises(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [2.0]])).tolist() == [0, 2]
 
 
 def test_shuffled_labels_lose_on_easy_data() -> None:

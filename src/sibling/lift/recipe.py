@@ -97,11 +97,11 @@ class Bench:
 
 @dataclass
 class Run:
-    """What one trained recogniser says of the val and of the test part, and its loss on val."""
+    """What one trained recogniser says of the val and of the test part, and how the val part surprises it (n_val,)."""
 
     val: np.ndarray
     test: np.ndarray
-    loss: float
+    surprises: np.ndarray
 
 
 def train(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool = True) -> Run:
@@ -116,8 +116,10 @@ def train(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool
         network, _batches(pool, recipe, bench, seed), _mixed_loss(bench.task, weight), steps=recipe.steps,
         learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, stop=bench.stop,
     )  # fmt: skip
-    val, loss = _ask(network, bench.val, bench.task)
-    return Run(val, _ask(network, bench.test, bench.task)[0] if test else val[:0], loss)
+    task, val = bench.task, _ask(network, bench.val, bench.task)
+    found = task.surprises(val, torch.from_numpy(bench.val.y)) if len(val) else np.zeros(0)
+    asked = _ask(network, bench.test, task) if test else val[:0]
+    return Run(task.answers(val), task.answers(asked), found)
 
 
 def _network(bench: Bench, seed: int) -> nn.Module:
@@ -213,35 +215,23 @@ def _mixed_loss(task: Task, weight: torch.Tensor | None) -> Callable[[torch.Tens
     return loss
 
 
-def _ask(network: nn.Module, source: Source, task: Task) -> tuple[np.ndarray, float]:
-    """What a network says of a source, and its loss there (nan where that is empty)."""
+def _ask(network: nn.Module, source: Source, task: Task) -> torch.Tensor:
+    """(n, outputs) what a network says of a source."""
     if not len(source):
-        return task.answers(torch.zeros(0, task.outputs)), float("nan")
+        return torch.zeros(0, task.outputs)
     device, rows = best(), np.arange(len(source))
-    said = in_batches(lambda x: network(x.to(device)).cpu(), lambda part: source.fetch(rows[part]), len(rows))
-    return task.answers(said), float(task.loss(said, torch.from_numpy(source.y), None))
+    return in_batches(lambda x: network(x.to(device)).cpu(), lambda part: source.fetch(rows[part]), len(rows))
 
 
-def choose(runs: Sequence[tuple[Any, Run]], task: Task, y: np.ndarray, usual: int | None = None) -> int:
-    """The number of the best of several trainings, by their answers on the val part.
+def choose(surprises: Sequence[np.ndarray], usual: int | None = None) -> int:
+    """The number of the best of several trainings, by how little the val part surprises each.
 
-    usual  the one that is taken unless another is better by more than a standard error: on a hundred samples the
-           best of several is often a lucky one, and the loss alone favours whatever makes answers cautious
-
-    Of all whose metric lies within one standard error of the best, the one with the smallest loss: on 50
-    samples two recipes often differ by a single answer.
+    surprises  (n,) each, of the same samples in the same order
+    usual      the one that is taken unless another is better by more than a standard error of the difference, sample
+               by sample: the best of several is often a lucky one
     """
-    every = np.ones((1, len(y)))
-    values = np.array([float(task.values(run.val[None], y, every)[0, 0]) for _, run in runs])
-    if usual is not None and values.max() - values[usual] <= _standard_error(values.max(), task, len(y)):
-        return usual
-    near = values >= values.max() - _standard_error(values.max(), task, len(y)) / 2
-    losses = np.array([run.loss for _, run in runs])
-    return int(np.where(near, losses, np.inf).argmin())
-
-
-def _standard_error(value: float, task: Task, n: int) -> float:
-    """That of an accuracy; for an error, which has no such formula, a twenty-fifth of it."""
-    if task.goal == "min":
-        return 0.04 * abs(value)
-    return float(np.sqrt(max(value * (1 - value), 1e-4) / max(1, n)))
+    best_one = int(np.argmin([own.mean() for own in surprises]))
+    if usual is None or usual == best_one:
+        return best_one
+    gain = surprises[usual] - surprises[best_one]
+    return usual if gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)) else best_one

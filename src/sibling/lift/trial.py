@@ -126,13 +126,16 @@ def _best(
         name, [job(pool, recipe, bench, seed, "tune", name, label) for label, pool, recipe in options]
     )
     y, every = bench.val.y, np.ones((1, len(bench.val)))
-    number = choose(list(zip(options, runs, strict=True)), bench.task, y, usual)
+    number = choose([run.surprises for run in runs], usual)
     shown = ", ".join(
-        f"{label} {abs(float(bench.task.values(run.val[None], y, every)[0, 0])):.4g}"
+        f"{label} {run.surprises.mean():.3g} ({abs(float(bench.task.values(run.val[None], y, every)[0, 0])):.4g})"
         for (label, _, _), run in zip(options, runs, strict=True)
     )
     how = "the usual one, and none was clearly better" if number == usual else "the best"
-    return number, f"{name}: {options[number][0]}, on the val part {how} of {shown} ({bench.task.metric})"
+    return number, (
+        f"{name}: {options[number][0]}, on the val part {how} of {shown}: the loss, once confidence is set right "
+        f"({bench.task.metric})"
+    )
 
 
 def _tuned(
