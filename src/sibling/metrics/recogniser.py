@@ -52,7 +52,7 @@ class Pool:
 
 
 class Recogniser(nn.Module):
-    """Convolutions with batch normalisation and pooling, then a mean over space and a linear layer.
+    """Convolutions with pooling and batch normalisation, then a mean over space and a linear layer.
 
     The frames of a short clip are channels of one picture, as in `nets`.
 
@@ -88,9 +88,10 @@ class Recogniser(nn.Module):
             h = h.contiguous(memory_format=torch.channels_last)
         pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[self.rank - 1]
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            h = F.relu(norm(layer(h)))
+            h = layer(h)
             if number < self.pools:
-                h = pool(h, 2)
+                h = pool(h, 2)  # before the rest, which then has a quarter of the work, and learns as much
+            h = F.relu(norm(h))
         return h.flatten(2).mean(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
