@@ -19,6 +19,7 @@ import sibling
 from sibling.codes import Space, between, pyramid_loss, search, slerp
 from sibling.conditions.joint import Joint
 from sibling.conditions.label import Label
+from sibling.conditions.labels import Labels
 from sibling.conditions.map import Map
 from sibling.conditions.none import Unconditional
 from sibling.conditions.value import Value
@@ -517,6 +518,44 @@ def test_files_that_are_no_pictures_are_bad_input(runs: dict[str, Snapshot]) -> 
 def test_numbers_outside_of_what_was_seen_are_allowed_when_asked(runs: dict[str, Snapshot]) -> None:
     sheet = sibling.vary(runs["value"], over={"shade": [0.5, 1.5]}, rows=1, allow_outside=True)
     assert [y["shade"] for y in sheet.y] == [0.5, 1.5]
+
+
+@pytest.fixture(scope="module")
+def tags(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A VAE, whose codes differ from group to group, of samples with any of two labels. Read only."""
+    raw, names = blobs(80)
+    data = dataset(raw, names)
+    y = [[["wet"], [], ["caf\u00e9", "wet"]][i % 3] for i in range(80)]
+    data.table["y"] = y
+    known = Dataset(data.raw, data.table, data.modality, Labels().fit(y))
+    return fitted(known, tmp_path_factory.mktemp("tags") / "run", "vae")
+
+
+def test_a_group_that_was_never_seen_is_looked_at_like_any_other(tags: Snapshot) -> None:
+    """Its code is one of a seen group, as `sample` makes it; no look ends in an error of a list."""
+    new, allowed = {"labels": ["caf\u00e9"]}, {"allow_outside": True}
+    own = sibling.sample(tags, given=new, count=2, **allowed)
+    assert tags.condition.groups(own.table["y"][:1])[0] not in tags.condition.classes  # the control
+    shown = sibling.truncate(tags, psi=(1.0,), given=new, columns=2, **allowed)
+    assert np.array_equal(shown.raw, own.raw)
+    way = sibling.interpolate(tags, given=new, to_given="labels=wet", frames=3, **allowed)
+    assert np.array_equal(way.raw[0], own.raw[0])
+    sheet = sibling.vary(tags, over={"labels": [["caf\u00e9"], ["wet"]]}, rows=2, **allowed)
+    assert sheet.y == [["caf\u00e9"], ["wet"]] * 2
+    key = tags.data.table["key"][0]
+    searched = sibling.project(tags, key, given=new, by="search", starts=4, steps=2, **allowed)
+    assert torch.isfinite(searched.codes).all()
+    for call in (sibling.truncate, sibling.interpolate):
+        with pytest.raises(UsageError, match="--allow-outside"):
+            call(tags, given=new)
+
+
+def test_a_group_is_found_in_any_unicode_form(tags: Snapshot) -> None:
+    one, two = (
+        sibling.truncate(tags, psi=(1.0,), group=name, columns=1)
+        for name in ("caf\u00e9+wet", "cafe\u0301+wet")
+    )
+    assert np.array_equal(one.raw, two.raw)
 
 
 def test_labels_and_numbers_have_their_conditions(runs: dict[str, Snapshot]) -> None:

@@ -25,6 +25,8 @@ from .device import numpy_generator, seed_of
 from .errors import UsageError
 from .given import as_mapping, completed
 from .project import codes_of, reals
+from .registry import meant
+from .sample import known_group
 from .sheet import Sheet, finished, listed, opened, whole
 from .snapshot import Snapshot
 from .types import Cond
@@ -38,7 +40,7 @@ _COLUMNS = 8  # where nothing says how many
 
 @dataclass(frozen=True, slots=True)
 class _One:
-    """One sample of `sibling.sample`: its y, its group, its seed, and how a person calls it."""
+    """One sample of `sibling.sample`: its y, the group of its code, its seed, and how a person calls it."""
 
     y: Any
     group: str
@@ -254,7 +256,7 @@ def vary(
         names = [g if each == 1 else f"y of {g} #{i}" for g in groups for i in range(each)]
     else:
         names, told = _values_over(space, over, given, seed, allow_outside)
-    groups = condition.groups(told)
+    groups = [known_group(condition, g, seed, "over", i) for i, g in enumerate(condition.groups(told))]
     sources = [groups[row * len(groups) // n if n <= len(groups) else row % len(groups)] for row in range(n)]
     seeds = [seed_of(seed, "style", row) for row in range(n)]
     z, white = space.codes(sources, seeds), space.white(seeds)
@@ -324,8 +326,9 @@ def _one(space: Space, group: str | None, given: Given | None, index: int, seed:
         told = completed(as_mapping(given), condition, space.snapshot.modality, allow_outside=outside)
         y = told.draw(numpy_generator(seed, "y", told.name, index))
         shown = ", ".join(f"{column}={value}" for column, value in told.info()["given"].items())
-        return _One(y, condition.groups([y])[0], seed_of(seed, told.name, index), f"{shown} #{index}")
-    name = condition.classes[0] if group is None else group
+        like = known_group(condition, condition.groups([y])[0], seed, told.name, index)
+        return _One(y, like, seed_of(seed, told.name, index), f"{shown} #{index}")
+    name = condition.classes[0] if group is None else meant(group, condition.classes) or group
     y = condition.within(name, numpy_generator(seed, "y", name, index))
     return _One(y, name, seed_of(seed, name, index), f"{name} #{index}")
 

@@ -16,6 +16,7 @@ from .codes import Space, search
 from .device import numpy_generator
 from .errors import BadInput, BadSample, UsageError
 from .given import as_mapping, completed
+from .sample import known_group
 from .sheet import Sheet, check_file, finished, listed, opened, whole
 from .snapshot import Snapshot
 
@@ -100,7 +101,8 @@ def codes_of(
         return space.encode(x, cond)
     whole("starts", starts, most=100_000)
     whole("steps", steps, most=100_000)
-    groups = space.snapshot.condition.groups(y)
+    condition = space.snapshot.condition
+    groups = [known_group(condition, g, seed, "search", i) for i, g in enumerate(condition.groups(y))]
     return search(space, x, cond, groups, starts=starts, steps=steps, seed=seed)
 
 

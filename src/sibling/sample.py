@@ -24,7 +24,7 @@ from .snapshot import Snapshot
 from .types import Condition
 from .write import write
 
-__all__ = ["check_want", "draw", "draw_given", "resolve_want", "sample"]
+__all__ = ["check_want", "draw", "draw_given", "known_group", "resolve_want", "sample"]
 
 log = logging.getLogger("sibling")
 
@@ -228,15 +228,20 @@ def draw_given(
         for i in indices:
             y = told.draw(numpy_generator(seed, "y", told.name, i))
             (group,) = condition.groups([y])
-            like = group if group in condition.classes else _some_group(condition, seed, told.name, i)
+            like = known_group(condition, group, seed, told.name, i)
             jobs.append(_Job(y, group, like, told.name, i, f"given-{told.digest}", told.info()))
     if not jobs:
         raise UsageError("There is nothing to make: no row asks for a sample.")
     return _made(snapshot, jobs, seed, shared_style)
 
 
-def _some_group(condition: Condition, seed: int, stream: str, i: int) -> str:
-    """A group as the data have them, for a y of none: its style, as far as groups differ in that."""
+def known_group(condition: Condition, group: str, seed: int, stream: str, i: int) -> str:
+    """The group that a model is told: the sample's own, or one as the data have them where that was never seen.
+
+    The code of such a sample, as far as groups differ in that, is then one of a seen group; y is still its own.
+    """
+    if group in condition.classes:
+        return group
     return condition.groups(condition.draw(1, numpy_generator(seed, "group", stream, i)))[0]
 
 
