@@ -187,6 +187,26 @@ def test_labels_are_drawn_as_often_as_they_were_seen_and_text_is_parsed() -> Non
         labels.complete({"tags": "[hat"}, 1, RNG(0))
 
 
+def test_what_an_error_says_was_seen_can_be_given() -> None:
+    few = Labels().fit([["wet"], [], ["old", "wet"], ["a+b"]])
+    many = Labels().fit(
+        [[f"t{i:02d}", f"t{(i + 1 + i % 2) % 40:02d}"] for i in range(40) for _ in range(1 + i % 3)]
+    )
+    for known, unseen in ((few, "old"), (many, "t00")):
+        with pytest.raises(UsageError, match=r"Give one of those") as raised:
+            known.complete({"labels": unseen}, 1, RNG(0))
+        shown = str(raised.value).partition("Seen: ")[2].partition(". Give")[0].partition(" and ")[0]
+        assert shown.count(",") >= 3
+        for text in shown.split(", "):
+            (value,) = known.complete({"labels": text}, 1, RNG(0))
+            assert known.encode([value], ()).vec.sum() == len(value)
+            assert value == ["a+b"] or "+".join(value) == text or (value == [] and text == "none")
+    # Two combinations of one name: neither is meant.
+    twice = Labels().fit([["a", "b+c"], ["a+b", "c"], ["a"], ["c"]])
+    with pytest.raises(UsageError, match="no label"):
+        twice.complete({"labels": "a+b+c"}, 1, RNG(0))
+
+
 def test_a_label_called_none_is_not_the_empty_list() -> None:
     labels = Labels().fit([["none"], []])
     assert labels.groups([["none"], []]) == ["none", "no label"]

@@ -141,7 +141,8 @@ class Labels:
     ) -> list[Any]:
         """n times exactly the given labels; drawn where none are given.
 
-        given    {its column or "labels": a list, or text: "hat|smile", "hat;smile", '["hat"]', "none"}
+        given    {its column or "labels": a list, or text: "hat|smile", "hat;smile", '["hat"]', "none", or a
+                 combination as groups are called, "hat+smile"}
         outside  allow a combination that was never seen
         Raises UsageError for an unknown column or label, and for an unseen combination.
         """
@@ -166,8 +167,11 @@ class Labels:
         }  # fmt: skip
 
     def _shown(self) -> list[str]:
-        """The groups that training samples are in."""
-        return [name for name in self.classes if any(self.counts[row] for row in self._members[name])]
+        """The combinations that training samples have, as they can be given, in the order of the groups."""
+        if len(self.combinations) <= _MOST_COMBINATIONS:
+            return [name for name in self.classes if any(self.counts[row] for row in self._members[name])]
+        often = sorted(self._drawn, key=lambda row: -self.counts[row])  # the groups are single labels then
+        return [self._group_name(tuple(self.combinations[row])) for row in often]
 
     def _numbers(self, value: Any) -> tuple[int, ...]:
         found = []
@@ -202,6 +206,9 @@ class Labels:
             return [text]
         if text in ("", self._empty):
             return []
+        called = [row for row in self._seen if self._group_name(row) == text]
+        if len(called) == 1:  # as the combination is called in errors, folders and reports
+            return [self.labels[number] for number in called[0]]
         if text.startswith("["):
             try:
                 return list(_clean(json.loads(text), self.column))
