@@ -382,6 +382,28 @@ def test_a_map_can_be_given_as_text_bytes_or_a_file(tmp_path: Path) -> None:
             known.complete({"m": bad}, 1, RNG(0))
 
 
+def test_a_given_map_of_another_kind_than_the_seen_ones_is_refused() -> None:
+    """A mask of 0 and 255 for maps of classes 0 to 2 would become the highest class, colours would become gray."""
+    classes = Map().fit([{"m": png(np.full((2, 2), number, np.uint8))} for number in range(3)])
+    mask = png(np.array([[0, 255]], np.uint8))
+    with pytest.raises(UsageError, match=r"number 255; .* classes from 0 to 2.*allow_outside=True"):
+        classes.complete({"m": mask}, 1, RNG(0))
+    assert classes.complete({"m": mask}, 1, RNG(0), outside=True) == [{"m": mask}]
+    assert classes.complete({"m": png(np.array([[2, 0]], np.uint8))}, 1, RNG(0))  # the control
+    gray = Map().fit([{"m": png(np.arange(256, dtype=np.uint8).reshape(16, 16))}])
+    assert gray.complete({"m": mask}, 1, RNG(0)) == [{"m": mask}]
+    red = png(np.array([[[255, 0, 0]]], np.uint8))
+    with pytest.raises(UsageError, match=r"has colours.*gray.*--allow-outside"):
+        gray.complete({"m": red}, 1, RNG(0))
+    both = Joint().fit([{"m": png(np.full((2, 2), i % 3, np.uint8)), "kind": "ab"[i % 2]} for i in range(6)])
+    with pytest.raises(UsageError, match="number 255"):
+        both.complete({"m": mask, "kind": "a"}, 1, RNG(0))
+    assert both.complete({"m": mask, "kind": "a"}, 1, RNG(0), outside=True) == [{"m": mask, "kind": "a"}]
+    coloured = Map().fit([{"m": red}])
+    assert coloured.complete({"m": red}, 1, RNG(0)) == [{"m": red}]
+    assert coloured.complete({"m": mask}, 1, RNG(0)) == [{"m": mask}]  # gray is a colour
+
+
 @pytest.mark.parametrize("text", ["", "iVBORw0KGgo", "no base64!", png(np.zeros((9, 9), np.uint8))[:60]])
 def test_a_damaged_map_is_bad_input(text: str) -> None:
     with pytest.raises(BadInput, match="cannot be decoded"):
@@ -533,7 +555,9 @@ def test_values_that_never_went_together_need_to_be_allowed() -> None:
     with pytest.raises(UsageError, match=r"kind=leaf and site=B.*--allow-outside"):
         joint.complete(new, 1, RNG(0))
     assert joint.complete(new, 2, RNG(0), outside=True) == [new, new]
-    mapped = Joint().fit([{"kind": "ab"[i % 2], "m": png(np.full((2, 2), i, np.uint8))} for i in range(4)])
+    mapped = Joint().fit(
+        [{"kind": "ab"[i % 2], "m": png(np.full((2, 2), 80 * i, np.uint8))} for i in range(4)]
+    )
     drawn = {"kind": "b", "m": png(np.full((3, 3), 77, np.uint8))}  # a map need not be a seen one
     assert mapped.complete(drawn, 1, RNG(0)) == [drawn]
 

@@ -108,7 +108,7 @@ class Map:
             top = self.top if pixels.dtype == np.uint8 else 65535
             np.multiply(pixels, np.float32(2 / top), out=out[row])
         out -= 1
-        np.minimum(out, 1, out=out)  # a class number above all seen ones
+        np.minimum(out, 1, out=out)  # a class number above all seen ones; `complete` refuses it unless asked
         return Cond(torch.zeros(len(y), 0), torch.from_numpy(out))
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Any]:
@@ -145,14 +145,32 @@ class Map:
         """n times the given map, which need not be a seen one; drawn where none is given.
 
         given    {its column or "map": a PNG in base64, as bytes, or the path of a PNG file}
-        outside  means nothing here
-        Raises UsageError for an unknown column and for what is no PNG.
+        outside  allow class numbers above all seen ones, which become the highest, and colours where all seen
+                 maps are gray, which become gray
+        Raises UsageError for an unknown column, for what is no PNG, and for a map of another kind than the seen.
         """
         found = resolve(given, self.columns, self.name)
         if not found:
             return self.draw(n, rng)
         text = _given(found[self.column], self.column)
+        if not outside:
+            self._refuse_unlike(text)
         return [{self.column: text} for _ in range(n)]
+
+    def _refuse_unlike(self, text: str) -> None:
+        """Raises UsageError for a map whose numbers or colours say nothing beside those of the seen maps."""
+        pixels = np.asarray(_open(text))
+        allow = "or allow it with --allow-outside (allow_outside=True)."
+        if self.channels == 1 and pixels.ndim == 3 and (pixels != pixels[..., :1]).any():
+            raise UsageError(
+                f"{self.column} has colours, while all maps that were seen are gray. Give a gray PNG, {allow}"
+            )
+        highest = int(pixels.max())
+        if self.top < 255 and highest > self.top:
+            raise UsageError(
+                f"{self.column} holds the number {highest}; the maps that were seen hold classes from 0 to {self.top}. "
+                f"Give class numbers in that range, {allow}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The column, the channels and the kept maps."""
