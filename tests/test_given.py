@@ -28,7 +28,7 @@ from sibling.dataset import Dataset, condition_of, kinds_of
 from sibling.errors import BadInput, UnsafeFile, UsageError
 from sibling.formats.columns import cell_of
 from sibling.given import as_mapping, rows_of_file
-from sibling.maps import fitted
+from sibling.maps import fitted, same_proportions
 from sibling.modalities.image import Image
 from sibling.read import describe
 from sibling.sample import draw_given
@@ -277,6 +277,40 @@ def test_a_broken_map_is_a_bad_sample(tmp_path: Path) -> None:
     (tmp_path / "masks" / "004.png").unlink()
     with pytest.raises(BadInput, match=r"004.png: has a map that cannot be read"):
         sibling.read(tmp_path)
+
+
+@pytest.mark.parametrize("policy", ["stretch", "crop"])
+def test_maps_of_another_size_than_their_pictures_are_told_of(
+    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A map of other proportions lands elsewhere than its picture: that may be meant, but it is never silent."""
+    root = leaves(tmp_path / "in", "lung_mask")
+    monkeypatch.setattr("sibling.modalities.image.resize_policy", lambda *_: policy)
+    assert not [note for note in sibling.read(root).found["notes"] if "map" in note]  # the control
+    badzoo.put(root / "masks/003.png", badzoo.save(PIL.Image.new("L", (16, 16)), "PNG"))
+    badzoo.put(root / "masks/004.png", badzoo.save(PIL.Image.new("L", (4, 4)), "PNG"))
+    badzoo.put(root / "masks/007.png", badzoo.save(PIL.Image.new("L", (30, 16)), "PNG"))
+    data = sibling.read(root)
+    same, other = (note for note in data.found["notes"] if "map" in note)
+    assert same == "2 maps have another size than their pictures; they were scaled to 8 x 8 as these were."
+    assert other.startswith("1 maps have other proportions than their pictures and were ")
+    assert {"stretch": "were stretched to 8 x 8", "crop": "were cut to 8 x 8"}[policy] in other
+    assert "007.png: 30 x 16 beside 8 x 8. Give maps" in other
+    assert any(other in line for line in describe(data))
+
+
+def test_proportions_are_the_same_up_to_a_pixel() -> None:
+    for first, second in (
+        ((8, 8), (32, 32)),
+        ((480, 640), (30, 40)),
+        ((33, 50), (67, 100)),
+        ((4, 4), (5, 5)),
+    ):
+        assert same_proportions(first, second)
+        assert same_proportions(second, first)
+    for first, second in (((8, 8), (16, 30)), ((480, 640), (40, 30)), ((100, 100), (100, 110))):
+        assert not same_proportions(first, second)
+        assert not same_proportions(second, first)
 
 
 def test_maps_may_not_lie_outside(tmp_path: Path) -> None:

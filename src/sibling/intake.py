@@ -21,7 +21,7 @@ from .dataset import COLUMNS, Dataset
 from .device import cores
 from .duplicates import group, rows_at_a_time
 from .errors import BadInput, BadSample, ResourceError
-from .maps import fitted_text
+from .maps import content_of, fitted_text, same_proportions
 from .modalities import MODALITIES
 from .registry import lookup
 from .types import Condition, Record
@@ -115,8 +115,10 @@ def _look_chunk(records: Sequence[Record], kind: Any) -> list[dict[str, Any] | s
     return looks
 
 
-# (row, sha256 of the source, of raw, y, perceptual hash, whether it is of one colour, fault)
-_Decoded = tuple[int, str, str, Any, int, bool, str | None]
+# Sizes (H, W) of a picture and of a map of it that is not as large.
+_Other = tuple[tuple[int, int], tuple[int, int]]
+# (row, sha256 of the source, of raw, y, perceptual hash, whether it is of one colour, its maps of another size, fault)
+_Decoded = tuple[int, str, str, Any, int, bool, list[_Other], str | None]
 
 
 def _decode_chunk(
@@ -126,32 +128,72 @@ def _decode_chunk(
     raw = files.open_array(path)
     results: list[_Decoded] = []
     good: list[tuple[int, str, str, Any]] = []
+    others: list[list[_Other]] = []
     samples: list[np.ndarray] = []
     for row, record in part:
         try:
             content = _content(record)
             sample = modality.decode(content)
-            y = _with_maps(record.y, maps, modality)
+            y, other = _with_maps(record.y, maps, modality, content)
         except BadSample as error:
-            results.append((row, "", "", None, 0, False, str(error)))
+            results.append((row, "", "", None, 0, False, [], str(error)))
             continue
         digest = hashlib.sha256(sample.tobytes()).hexdigest()
         source = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else digest
         good.append((row, source, digest, y))
+        others.append(other)
         samples.append(sample)
         raw[row] = sample
     if samples:
         stack = np.stack(samples)
         planes = stack.reshape(*stack.shape[:2], -1)  # (N, C, prod(S))
         flat = (planes == planes[..., :1]).all(axis=(1, 2))
-        for names, hashed, constant in zip(good, modality.fingerprints(stack), flat, strict=True):
-            results.append((*names, hashed, bool(constant), None))
+        hashes = modality.fingerprints(stack)
+        for names, hashed, constant, other in zip(good, hashes, flat, others, strict=True):
+            results.append((*names, hashed, bool(constant), other, None))
     return sorted(results, key=lambda result: result[0])
 
 
-def _with_maps(y: Any, maps: Sequence[str], modality: Any) -> Any:
-    """y with its maps as text of the working size. Raises BadSample."""
-    return y | {column: fitted_text(y[column], modality) for column in maps} if maps and y else y
+def _with_maps(
+    y: Any, maps: Sequence[str], modality: Any, content: bytes | np.ndarray
+) -> tuple[Any, list[_Other]]:
+    """y with its maps as text of the working size, and the sizes of those that are not as large as their picture.
+
+    content  of the picture
+    Raises BadSample.
+    """
+    if not maps or not y:
+        return y, []
+    texts, other = {}, []
+    for column in maps:
+        drawn = content_of(y[column])
+        texts[column] = fitted_text(drawn, modality)
+        sizes = modality.look(content)["size"], modality.look(drawn)["size"]
+        if sizes[0] != sizes[1]:
+            other.append(sizes)
+    return y | texts, other
+
+
+def _map_notes(other: Sequence[tuple[str, _Other]], modality: Any) -> list[str]:
+    """What was done to maps that are not as large as their pictures (key, sizes), in plain words."""
+    if not other:
+        return []
+    turned = [(key, sizes) for key, sizes in other if not same_proportions(*sizes)]
+    working = f"{modality.width} x {modality.height}"
+    notes = []
+    if len(other) > len(turned):
+        notes.append(
+            f"{len(other) - len(turned)} maps have another size than their pictures; they were scaled to {working} as these were."
+        )
+    if turned:
+        key, (picture, drawn) = turned[0]
+        how = {"crop": "cut", "pad": "padded"}.get(modality.resize, "stretched")
+        notes.append(
+            f"{len(turned)} maps have other proportions than their pictures and were {how} to {working} on their own, so that "
+            f"what they show may lie elsewhere in the picture; the first is that of {_short(key)}: {drawn[1]} x {drawn[0]} "
+            f"beside {picture[1]} x {picture[0]}. Give maps of the proportions of their pictures."
+        )
+    return notes
 
 
 def sound(records: list[Record], kind: Any, on_bad: str) -> list[tuple[Record, dict[str, Any]]]:
@@ -207,8 +249,9 @@ def decode(
     table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     rows: list[int] = []
     digests, hashes, constant = [], [], 0
+    other: list[tuple[str, _Other]] = []
     jobs = [(row, record) for row, record in enumerate(records) if row not in bad]
-    for row, sha256, digest, y, hashed, flat, fault in _in_parallel(
+    for row, sha256, digest, y, hashed, flat, sizes, fault in _in_parallel(
         _decode_chunk,
         jobs,
         modality,
@@ -224,12 +267,14 @@ def decode(
         digests.append(digest)
         hashes.append(hashed)
         constant += flat
+        other += [(records[row].key, pair) for pair in sizes]
         _append(table, records[row], sha256, y)
     _stop_if_bad(records, bad, on_bad)
     found: dict[str, Any] = {"choices": choices, "notes": [], **_seen(records, bad, looks)}
     if constant:
         flat = getattr(modality, "flat", "of one colour")
         found["notes"].append(f"{constant} samples are {flat} throughout.")
+    found["notes"] += _map_notes(other, modality)
     modality = _compact(path, np.array(rows), modality, like, choices)
     raw = np.load(path, mmap_mode="r", allow_pickle=False)
     _group(raw, table, digests, hashes, found, getattr(modality, "alike", None))

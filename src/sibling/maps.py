@@ -14,21 +14,22 @@ from .errors import BadSample, UsageError
 from .modalities import pixels
 from .modalities.image import Image
 
-__all__ = ["fitted", "fitted_text"]
+__all__ = ["content_of", "fitted", "fitted_text", "same_proportions"]
 
 FEW_COLOURS = 32  # at most so many are classes of a label map: a mean of two of them would be a third one
 
 
 def fitted_text(source: Path | bytes | np.ndarray, modality: Any) -> str:
     """A map as the text that stands in y: base64 of a PNG of the working size. Raises BadSample, UsageError."""
-    content = _content(source)
+    content = content_of(source)
     try:
         return png.to_text(fitted(content, modality))
     except BadSample as error:
         raise BadSample(f"has a map that {error}") from error
 
 
-def _content(source: Path | bytes | np.ndarray) -> bytes:
+def content_of(source: Path | bytes | np.ndarray) -> bytes:
+    """The bytes of a map, an array as a PNG. Raises BadSample."""
     if isinstance(source, np.ndarray):
         return png.to_png(source)
     if isinstance(source, bytes):
@@ -37,6 +38,12 @@ def _content(source: Path | bytes | np.ndarray) -> bytes:
         return source.read_bytes()
     except OSError as error:
         raise BadSample(f"has a map that cannot be read ({source.name}): {error.strerror}") from error
+
+
+def same_proportions(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes (H, W) are of one shape, up to the rounding of an edge to whole pixels."""
+    (h, w), (high, wide) = first, second
+    return abs(h - high * w / wide) <= 1 or abs(w - wide * h / high) <= 1
 
 
 def fitted(content: bytes, modality: Any) -> bytes:
