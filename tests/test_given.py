@@ -562,6 +562,17 @@ def test_a_map_is_given_as_a_file(masks: Snapshot, tmp_path: Path) -> None:
         sibling.sample(masks, given_file=tmp_path / "a" / "wanted.csv")
 
 
+def test_a_given_map_of_other_proportions_is_told_of(
+    masks: Snapshot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, size in (("square", (32, 32)), ("wide", (32, 16))):
+        path = badzoo.put(tmp_path / f"{name}.png", badzoo.save(PIL.Image.new("L", size), "PNG"))
+        caplog.clear()
+        sibling.sample(masks, given=f"lung_mask={path}")
+        told = "lung_mask of 32 x 16 is stretched to the 8 x 8 of the samples" in caplog.text
+        assert told == (name == "wide")
+
+
 def test_without_y_nothing_can_be_given(tmp_path: Path) -> None:
     data = sibling.read(badzoo.classes(tmp_path / "in", (".",), each=20))
     run = sibling.fit(data, out=tmp_path / "run", steps=3, arguments=TINY, tensorboard=False)

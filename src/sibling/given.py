@@ -18,7 +18,7 @@ from .dataset import kinds_of
 from .errors import BadInput, BadSample, UsageError
 from .formats.columns import cells_of
 from .formats.labels import rows_of, safe_name
-from .maps import fitted_text
+from .maps import content_of, fitted_text, same_proportions
 from .registry import suggest
 from .types import Condition, Modality
 
@@ -162,10 +162,23 @@ def _with_maps(given: Mapping[str, Any], kinds: Mapping[str, str], modality: Mod
             value = Path(value)
         if isinstance(value, Path | bytes):
             try:
-                found[column] = fitted_text(value, modality)
+                content = content_of(value)
+                found[column] = fitted_text(content, modality)
+                _say_distorted(column, content, modality)
             except BadSample as error:
                 raise UsageError(f"{column} is {str(value)[:200]}, which {error}.") from error
     return found
+
+
+def _say_distorted(column: str, content: bytes, modality: Any) -> None:
+    """Warn where a map has other proportions than the samples that it is given for."""
+    height, width = modality.look(content)["size"]
+    if not same_proportions((height, width), (modality.height, modality.width)):
+        how = {"crop": "cut", "pad": "padded"}.get(modality.resize, "stretched")
+        log.warning(
+            "  map          %s of %d x %d is %s to the %d x %d of the samples; give it in their proportions.",
+            column, width, height, how, modality.width, modality.height,
+        )  # fmt: skip
 
 
 def rows_of_file(path: str | Path, condition: Condition) -> list[tuple[dict[str, Any], int]]:
