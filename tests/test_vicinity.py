@@ -149,6 +149,25 @@ def test_fakes_are_uniform_in_the_vicinity() -> None:
     )  # half of the area, not of the radius
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_fakes_of_a_soft_vicinity_are_as_near_as_its_weighted_reals(width: int) -> None:
+    """CcGAN weighs the fakes of a soft vicinity too: else D is shown fakes from farther away than its reals."""
+    side = np.linspace(0, 1, 21) if width == 2 else np.linspace(0, 1, 101)
+    names = ["a", "b"][:width]
+    y = [
+        dict(zip(names, row, strict=True))
+        for row in np.stack(np.meshgrid(*[side] * width), -1).reshape(-1, width).tolist()
+    ]
+    vicinity = Value().fit(y).vicinity(y, "soft")
+    targets, rows, made, weight = vicinity.draw(np.full(20_000, len(y) // 2), RNG(0))
+    told, table = numbers_of(targets, names), numbers_of(y, names)
+    real, fake = (np.square(other - told).sum(1) for other in (table[rows], numbers_of(made, names)))
+    expected = width * vicinity.kappa**2 / 2  # of a normal density exp(-d^2 / kappa^2), width dimensions
+    assert np.average(real, weights=weight) == pytest.approx(expected, rel=0.05)
+    assert fake.mean() == pytest.approx(expected, rel=0.05)
+    assert real.mean() > 2 * expected  # the control: without the weights they are farther away
+
+
 def test_real_rows_are_drawn_alike_from_tied_values() -> None:
     y = [{"v": float(i % 4)} for i in range(400)]
     _, rows, _, _ = Value().fit(y).vicinity(y).draw(np.zeros(3_000, int), RNG(0))

@@ -119,7 +119,9 @@ class Vicinity:
         anchors  (n,) row numbers of the training values
         returns  targets: n y, the anchor's numbers + N(0, sigma^2) within the seen range;
                  rows: (n,) a real sample in the vicinity of each target;
-                 made: n y, uniform in the same vicinity and within the seen range: what the fake is told;
+                 made: n y, uniform in the same vicinity and within the seen range: what the fake is told. Of a
+                 "soft" one with the density of its weights: the real of a pair counts by exp(-nu d^2), and a
+                 fake that was drawn uniformly would be told farther numbers than the real ones that count
                  weight: float32 (n,) of the pairs, 1 unless the kind is "soft"
         """
         n, width = len(anchors), self.values.shape[1]
@@ -129,7 +131,7 @@ class Vicinity:
             numbers[i], rows[i], reach[i] = self._pair(int(anchor), rng)
             if self.kind == "soft":
                 weight[i] = soft_weights(self.values[rows[i]][None], numbers[i], self.nu)[0]
-        told = self._clip(numbers + _ball(n, width, rng) * reach[:, None])
+        told = self._clip(numbers + self._away(reach, rng))
         targets = [self._make(int(a), row) for a, row in zip(anchors, numbers, strict=True)]
         made = [self._make(int(a), row) for a, row in zip(anchors, told, strict=True)]
         return targets, rows, made, weight
@@ -169,6 +171,15 @@ class Vicinity:
             middle = int(np.searchsorted(values[:, 0], target[0]))
             values = values[max(0, middle - neighbours) : middle + neighbours]
         return radius(values, target, neighbours)
+
+    def _away(self, reach: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """How far what fakes are told lies from each target (n, D), within these reaches (n,)."""
+        shape = len(reach), self.values.shape[1]
+        if self.kind != "soft":
+            return _ball(*shape, rng) * reach[:, None]
+        away = rng.normal(0.0, self.kappa / math.sqrt(2), shape)  # exp(-nu d^2) is a normal density
+        length = np.linalg.norm(away, axis=1, keepdims=True)
+        return np.asarray(away * np.minimum(1.0, reach[:, None] / np.maximum(length, 1e-300)))
 
     def _clip(self, numbers: np.ndarray) -> np.ndarray:
         return np.asarray(np.clip(numbers, self._low, self._high))
