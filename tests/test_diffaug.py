@@ -234,6 +234,13 @@ def test_cutout_is_a_box_of_half_of_each_edge(spatial: tuple[int, ...]) -> None:
     assert 0.4 ** len(edges) < expected < 0.5 ** len(edges)
 
 
+def test_without_an_axis_of_place_nothing_is_cut_or_moved() -> None:
+    """A vector has no box in it: cut out, it would be gone."""
+    x, maps = torch.randn(50, 3, generator=generator("vector")), torch.zeros(50, 0)
+    assert torch.equal(augment_pair(x, maps, 1.0, generator("cut"), kinds=("translation", "cutout"))[0], x)
+    assert not torch.equal(augment_pair(x, maps, 1.0, generator("cut"))[0], x)  # the control: colours change
+
+
 def test_cutout_leaves_the_rest_as_it_was() -> None:
     x = random(50, 1, 8, 8)
     seen = augment(x, kinds=("cutout",))

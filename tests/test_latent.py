@@ -492,6 +492,8 @@ def test_nothing_is_overwritten_unasked(runs: dict[str, Snapshot], tmp_path: Pat
         ("value", lambda run: sibling.vary(run, over="shade=0:1:2.5"), "whole number"),
         ("value", lambda run: sibling.vary(run, over="shade=a:b:3"), "no finite number"),
         ("value", lambda run: sibling.vary(run, over={"shade": []}), "number of values"),
+        ("value", lambda run: sibling.vary(run, over="shade=0:1:2", given="shade=0.5"), "shade is both given"),
+        ("gan", lambda run: sibling.vary(run, over="label=left", given="label=right"), "label is both given"),
         ("plain", lambda run: sibling.truncate(run, given="label=left"), "no y"),
         ("plain", lambda run: sibling.vary(run, over="shade=0:1:3"), "no column 'shade'"),
         ("gan", lambda run: sibling.project(run, []), "images is empty"),

@@ -284,6 +284,10 @@ def _values_over(
     ((column, values),) = resolve(wished, condition.columns, condition.name).items()
     whole("the number of values in over", len(values))
     fixed = {} if given is None else as_mapping(given)
+    if fixed.keys() & ({column, condition.name} if len(condition.columns) == 1 else {column}):
+        raise UsageError(
+            f"{column} is both given and what varies. Leave it out of given, or let another vary."
+        )
     told: list[Any] = []
     for value in values:
         wish = completed({**fixed, column: value}, condition, modality, allow_outside=outside)

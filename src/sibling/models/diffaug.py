@@ -92,8 +92,10 @@ def _translate(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.
 
 
 def _cut(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
-    """A box of half of each edge, anywhere, becomes 0 (mid gray)."""
+    """A box of half of each edge, anywhere, becomes 0 (mid gray); without an edge there is no box."""
     n = len(x)
+    if not _places(x):
+        return x
     inside = _chosen(n, strength, rng).reshape(-1, *[1] * (x.ndim - 1))
     for axis in _places(x):
         size = x.shape[axis]
