@@ -359,7 +359,18 @@ def test_a_transition_that_cannot_be_is_refused(transition: Any) -> None:
         GAN(transition=transition)
 
 
-@pytest.mark.parametrize("argument", [{"loss": "wasserstein"}, {"lazy": 0}])
+@pytest.mark.parametrize(
+    ("transition", "share"), [((0.0, 0.0), 0.3), ((0.2, 0.45), 0.45), ((0.1, 0.2), 0.3), ((0.5, 1.0), 0.9)]
+)
+def test_nothing_is_chosen_before_the_condition_has_come_in(
+    transition: tuple[float, float], share: float
+) -> None:
+    assert GAN(transition=transition).decides_from == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "argument", [{"loss": "wasserstein"}, {"lazy": 0}, {"strength": 1.5}, {"vicinity": "far"}]
+)
 def test_arguments_that_cannot_work_are_refused(argument: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         GAN(**argument)

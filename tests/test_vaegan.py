@@ -323,6 +323,13 @@ def test_nothing_is_chosen_before_the_discriminator_has_pulled(
     assert VAE(adversarial=adversarial, adversarial_from=since).decides_from == pytest.approx(share)
 
 
+@pytest.mark.parametrize("name", ["warm_up", "adversarial_from"])
+def test_a_share_of_the_training_is_at_most_one(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is 1.5.*0 to 1"):
+        VAE(**{name: 1.5})
+    assert VAE(**{name: 1.0}).arguments()[name] == 1.0  # the control
+
+
 @pytest.mark.parametrize("best", [24, 30, STEPS])
 def test_the_weights_of_the_best_distance_from_then_on_are_kept_with_their_discriminator(
     best: int, easy: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -90,6 +90,8 @@ class GAN:
             raise UsageError(f"loss is {loss!r}; known: {', '.join(LOSSES)}.")
         if lazy < 1:
             raise UsageError(f"lazy is {lazy}; the penalties come every 1, 2, 3, ... steps.")
+        if not 0 <= strength <= 1:
+            raise UsageError(f"strength is {strength}; it is a probability, 0 to 1.")
         if vicinity not in VICINITIES:
             raise UsageError(f"vicinity is {vicinity!r}; known: {', '.join(VICINITIES)}.")
         if len(transition) != 2 or not 0 <= transition[0] <= transition[1] <= 1:
@@ -162,6 +164,14 @@ class GAN:
             for name in ("discriminator", "generator")
         }
 
+    @property
+    def decides_from(self) -> float:
+        """The share of the training before which nothing is chosen: the condition shall have come in whole.
+
+        Until then a sample, which is told all of y, is none of what the generator was trained to make.
+        """
+        return max(0.3, min(0.9, self.transition[1]))
+
     @cached_property
     def critic(self) -> Critic:
         """The discriminator with its loss, penalties and augmentation. Raises UsageError without it."""
@@ -203,6 +213,8 @@ class GAN:
         row, real_logits = critic.learn(
             self.optimizers["discriminator"], batch, real, fake, told, share=share
         )
+        # G hears `made` here too, where CcGAN's G hears the target itself: it shall be judged as it was in D's
+        # step, by a D that has learned what numbers from the whole vicinity look like at the target.
         with autocast(self.device):
             fake = self._generate(self._noise(len(real), batch.rng), made)
         loss = critic.teach(batch, fake, told, real_logits, share=share)

@@ -81,6 +81,9 @@ class VAE:
             raise UsageError(f"likelihood is {likelihood!r}; known: sigma, mse.")
         if prior not in ("mixture", "local", "normal"):
             raise UsageError(f"prior is {prior!r}; known: mixture, local, normal.")
+        for name, share in (("warm_up", warm_up), ("adversarial_from", adversarial_from)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name} is {share}; it is a share of the training, 0 to 1.")
         self.latent = latent
         self.width = width
         self.blocks = blocks
