@@ -361,6 +361,28 @@ def test_a_map_is_cut_as_its_sample_is(policy: str) -> None:
     assert fitted(again, modality) == again
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+@pytest.mark.parametrize("many", [False, True])
+def test_what_is_transparent_in_a_map_is_black(mode: str, many: bool) -> None:
+    """As `Map` has it, whatever colour hides there: a mask is often drawn on nothing."""
+    picture = PIL.Image.new(mode if mode in ("P", "L") else "RGBA", (8, 8))
+    if mode in ("P", "L"):  # one value stands for nothing
+        picture.putpalette([90, 90, 90, 255, 255, 255]) if mode == "P" else None
+        picture.paste(1, (0, 0, 4, 8))
+        content = badzoo.save(picture, "PNG", transparency=1)
+        shown = 90 if mode == "P" else 0
+    else:
+        for x in range(8):
+            for y in range(8):
+                value = 60 + 8 * y + x if many else 90
+                picture.putpixel((x, y), (255, 255, 255, 0) if x < 4 else (value, value, value, 255))
+        content = badzoo.save(picture.convert(mode), "PNG")
+        shown = 64 if many else 90
+    drawn = png.to_array(fitted(content, Image(8, 8, 1)))
+    assert not drawn[:, :4].any()
+    assert drawn[:, 4:].min() == shown  # the control: the rest is as it was
+
+
 # ---- asked of a model -----------------------------------------------------------------------------
 
 

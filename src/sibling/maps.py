@@ -16,6 +16,7 @@ from .modalities.image import Image
 
 __all__ = ["content_of", "fitted", "fitted_text", "same_proportions"]
 
+_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 FEW_COLOURS = 32  # at most so many are classes of a label map: a mean of two of them would be a third one
 
 
@@ -70,9 +71,17 @@ def fitted(content: bytes, modality: Any) -> bytes:
 
 
 def _few_colours(picture: PIL.Image.Image, gray: bool) -> np.ndarray | None:
-    """uint8 (H, W[, 3]), upright, of a picture of at most 32 colours; None where there are more."""
+    """uint8 (H, W[, 3]), upright, of a picture of at most 32 colours, black where it is transparent; None where
+    there are more."""
     picture.load()
-    picture = PIL.ImageOps.exif_transpose(picture).convert("L" if gray else "RGB")
+    picture = PIL.ImageOps.exif_transpose(picture)
+    if picture.mode in _ALPHA or "transparency" in picture.info:  # what colour hides there is nobody's choice
+        picture = picture.convert({"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)).convert(
+            "RGBA"
+        )
+        black = PIL.Image.new("RGBA", picture.size, (0, 0, 0, 255))
+        picture = PIL.Image.alpha_composite(black, picture)
+    picture = picture.convert("L" if gray else "RGB")
     return np.asarray(picture) if picture.getcolors(FEW_COLOURS) is not None else None
 
 
