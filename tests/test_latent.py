@@ -314,7 +314,9 @@ def test_vary_keeps_the_code_of_a_row(runs: dict[str, Snapshot]) -> None:
         assert len({sheet.raw[i].tobytes() for i in range(len(groups))}) > 1
 
 
-def test_vary_of_one_group_shows_several_y(tmp_path: Path) -> None:
+def test_looks_at_a_run_with_maps(
+    tmp_path: Path, runs: dict[str, Snapshot], caplog: pytest.LogCaptureFixture
+) -> None:
     raw, _ = blobs(40)
     data = dataset(raw, [None] * 40)
     data.table["y"] = [{"sketch": png(i)} for i in range(40)]
@@ -325,6 +327,10 @@ def test_vary_of_one_group_shows_several_y(tmp_path: Path) -> None:
     assert len({y["sketch"] for y in sheet.y}) > 1
     way = sibling.interpolate(run, frames=3)
     assert np.array_equal(way.raw[[0, -1]], sibling.sample(run, want=2).raw)
+    for each, told in ((run, True), (runs["gan"], False)):
+        caplog.clear()
+        assert len(sibling.reject(each, want=2)) == 2 * len(each.condition.classes)
+        assert ("D then also chooses between maps" in caplog.text) == told
 
 
 def test_rows_of_vary_are_samples_in_the_same_style(runs: dict[str, Snapshot]) -> None:
@@ -547,6 +553,8 @@ def test_a_group_that_was_never_seen_is_looked_at_like_any_other(tags: Snapshot)
     key = tags.data.table["key"][0]
     searched = sibling.project(tags, key, given=new, by="search", starts=4, steps=2, **allowed)
     assert torch.isfinite(searched.codes).all()
+    twice = sibling.project(tags, [key, key], given=new, by="search", starts=4, steps=2, **allowed)
+    assert torch.equal(twice.codes, searched.codes.repeat(2, 1))  # whatever stands beside it
     for call in (sibling.truncate, sibling.interpolate):
         with pytest.raises(UsageError, match="--allow-outside"):
             call(tags, given=new)

@@ -256,7 +256,7 @@ def vary(
         names = [g if each == 1 else f"y of {g} #{i}" for g in groups for i in range(each)]
     else:
         names, told = _values_over(space, over, given, seed, allow_outside)
-    groups = [known_group(condition, g, seed, "over", i) for i, g in enumerate(condition.groups(told))]
+    groups = [known_group(condition, g, seed, g, 0) for g in condition.groups(told)]
     sources = [groups[row * len(groups) // n if n <= len(groups) else row % len(groups)] for row in range(n)]
     seeds = [seed_of(seed, "style", row) for row in range(n)]
     z, white = space.codes(sources, seeds), space.white(seeds)

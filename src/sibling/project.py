@@ -102,7 +102,7 @@ def codes_of(
     whole("starts", starts, most=100_000)
     whole("steps", steps, most=100_000)
     condition = space.snapshot.condition
-    groups = [known_group(condition, g, seed, "search", i) for i, g in enumerate(condition.groups(y))]
+    groups = [known_group(condition, g, seed, g, 0) for g in condition.groups(y)]
     return search(space, x, cond, groups, starts=starts, steps=steps, seed=seed)
 
 

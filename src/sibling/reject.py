@@ -45,8 +45,9 @@ def reject(
         overwrite: replace what is at `out`.
 
     The score stands with each sample as "discriminator". Logits mean something within one y only, so groups
-    are never compared. Raises UsageError, BadInput. Source: Azadi et al. 2019, "Discriminator rejection
-    sampling", in its simplest form: ranks instead of probabilities.
+    are never compared; where y holds a map, D also chooses between maps. Raises UsageError, BadInput.
+    Source: Azadi et al. 2019, "Discriminator rejection sampling", in its simplest form: ranks instead of
+    probabilities.
     """
     picture = out is not None and Path(out).suffix.lower() in (".png", ".gif")
     space = opened(snapshot, out if picture else None, seconds, overwrite)
@@ -54,6 +55,10 @@ def reject(
         raise UsageError(f"keep is {keep}; it is the share of the samples that stays, above 0 to 1.")
     wanted = resolve_want(want, space.snapshot)
     _ = space.critic  # raises before anything is drawn
+    if space.snapshot.condition.channels:
+        log.warning(
+            "Each sample has a map of its own here: D then also chooses between maps, not samples alone."
+        )
     made = draw(space.snapshot, {g: range(math.ceil(n / keep - 1e-9)) for g, n in wanted.items()}, seed)
     rows = np.arange(len(made))
     scores = space.scores(made.x(rows), made.cond(rows)).numpy()
