@@ -12,6 +12,7 @@ import torch
 from conftest import TINY, blobs, dataset
 
 from sibling.conditions.label import Label
+from sibling.conditions.map import Map
 from sibling.conditions.none import Unconditional
 from sibling.dataset import Dataset
 from sibling.device import generator
@@ -468,3 +469,40 @@ def test_an_argument_of_another_kind_is_refused(name: str, arguments: dict[str, 
     with pytest.raises(UsageError, match=must):
         make_model(name, arguments)
     assert make_model(name, make_model(name, {}).arguments())  # the control: all defaults pass
+
+
+# ---- a map ----------------------------------------------------------------------------------------
+
+
+def halves(n: int, stream: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (n, 1, 8, 8): one half of it is +0.8 or -0.8 by chance, the rest 0; and a map, 1 on that half and else -1."""
+    rng = generator(stream)
+    low = torch.arange(8) < 4
+    half = torch.stack([side.expand(8, 8) for side in (low, ~low, low[:, None], ~low[:, None])])
+    where = half[torch.randint(4, (n,), generator=rng)][:, None]
+    sign = 2.0 * torch.randint(2, (n, 1, 1, 1), generator=rng) - 1
+    return 0.8 * sign * where, 2.0 * where - 1
+
+
+def test_samples_lie_where_their_map_says() -> None:
+    """What is in a half depends on the code and where it is on the map: both must meet inside the decoder."""
+    vae = VAE(latent=4, width=8, texture=0.0, learning_rate=5e-3)
+    vae.build((1, 8, 8), Map("m", maps=["a"]), generator("halves"))
+    x, maps = halves(256, "train")
+    cond, rounds = Cond(torch.zeros(256, 0), maps), 250
+    for step in range(rounds):
+        rng = generator("halves", step)
+        rows = torch.randint(256, (32,), generator=rng)
+        vae.step(Batch(x[rows], cond[rows], rng, step / rounds, number=step))
+    vae.settle(
+        lambda: iter([(Batch(x, cond, generator("settle"), 1.0), ["all"] * 256)]), np.random.default_rng(0)
+    )
+    _, asked = halves(64, "test")
+    made = vae.sample(Cond(torch.zeros(64, 0), asked), ["all"] * 64, list(range(64)))
+    inside = made[asked > 0].reshape(64, -1)
+    assert float(inside.abs().mean()) > 0.5
+    assert float(made[asked < 0].abs().mean()) < 0.15
+    assert 0.1 < float((inside.mean(1) > 0).float().mean()) < 0.9  # and not one sign for all
+    assert (
+        float(made[asked.roll(1, 0) < 0].abs().mean()) > 0.15
+    )  # the control: where another map says nothing is

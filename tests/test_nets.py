@@ -80,6 +80,26 @@ def test_a_map_changes_what_comes_out() -> None:
         assert not torch.allclose(network(given, vec, maps[0]), network(given, vec, maps[1]))
 
 
+@pytest.mark.parametrize(
+    "shape", [(2,), (1, 8, 8), (3, 28, 20), (1, 33), (1, 6, 8, 5), (1, 40, 4, 8)], ids=str
+)
+def test_what_a_map_does_depends_on_the_code(shape: tuple[int, ...]) -> None:
+    """A map that is only added to the sample can say nothing about where the code shows what."""
+    network, vec = Decoder(shape, 4, 0, 2, width=8), torch.zeros(1, 0)
+    codes, maps = random(2, 4), random(2, 2, *shape[1:])
+
+    def difference(code: torch.Tensor) -> torch.Tensor:
+        a, b = (network(code[None], vec, maps[i : i + 1]) for i in range(2))
+        return (a - b).detach()
+
+    first, second = difference(codes[0]), difference(codes[1])
+    assert float((first - second).abs().max()) > 0.05 * float(first.abs().max())
+    with torch.no_grad():  # the control: with what joins the features switched off it is a sum again
+        for layer in network.drawn:
+            layer.weight.zero_()  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(difference(codes[0]), difference(codes[1]), atol=1e-5, rtol=1e-5)
+
+
 def test_a_block_starts_silent() -> None:
     x = random(2, 8, 6, 6)
     block = Block(2, 8)

@@ -253,7 +253,8 @@ class Decoder(nn.Module):
     shape   (C, *S)
     latent  Z
     told    K, the width of the condition's vector
-    mapped  M, the channels of the condition's map, which is stacked onto the finest features
+    mapped  M, the channels of the condition's map, which joins the features before the blocks of each level and
+            stands beside the finest ones: behind the last non-linearity alone it could only be added to the sample
     width   channels of the finest level
     blocks  residual blocks a level
     skips   the code reaches every block, not the first layer alone (Brock et al. 2019, "skip-z")
@@ -278,13 +279,17 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.start.bias)
         self.blocks = nn.ModuleList()
         self.ups = nn.ModuleList()
+        self.drawn = nn.ModuleList()  # what a level sees of the map
+        pixels = mapped * plan.frames * plan.patch**plan.rank
         for level in reversed(range(plan.levels)):
             w = plan.widths[level]
+            if mapped:
+                self.drawn.append(convolution(plan.rank, pixels, w, 3))
             shifts = told + latent if skips else told
             self.blocks.append(nn.ModuleList(Block(plan.rank, w, shifts) for _ in range(blocks)))
             if level:
                 self.ups.append(convolution(plan.rank, w, plan.widths[level - 1] * 2**plan.rank, 1))
-        finest = plan.widths[0] + mapped * plan.frames * plan.patch**plan.rank
+        finest = plan.widths[0] + pixels
         self.head = convolution(plan.rank, finest, plan.channels * plan.patch**plan.rank, 3, gain=gain)
 
     def forward(self, z: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
@@ -294,15 +299,26 @@ class Decoder(nn.Module):
         h = h.reshape(len(z), self.plan.widths[-1], *self.plan.coarsest)  # (N, W * prod) -> (N, W, *coarsest)
         if self.plan.rank == 2:
             h = h.contiguous(memory_format=torch.channels_last)
+        drawn = unfold(self.plan.pad(maps), self.plan.patch).to(h) if maps.shape[1] else None
         for level, blocks in enumerate(self.blocks):
+            if drawn is not None:
+                h = h + self.drawn[level](_pooled(drawn, 2 ** (len(self.ups) - level)))
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, shifts)
             if level < len(self.ups):
                 h = fold(self.ups[level](h), 2)
         h = F.leaky_relu(h, SLOPE)
-        if maps.shape[1]:
-            h = torch.cat([h, unfold(self.plan.pad(maps), self.plan.patch).to(h)], 1)
+        if drawn is not None:
+            h = torch.cat([h, drawn], 1)
         return self.plan.crop(fold(self.head(h), self.plan.patch))
+
+
+def _pooled(x: torch.Tensor, edge: int) -> torch.Tensor:
+    """The means of blocks of `edge` positions along each axis of S: (N, C, *S) -> (N, C, *S / edge)."""
+    if edge == 1 or x.ndim == 2:
+        return x
+    pooled: torch.Tensor = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3](x, edge)
+    return pooled
 
 
 class Discriminator(nn.Module):

@@ -176,7 +176,7 @@ class Vicinity:
         """How far what fakes are told lies from each target (n, D), within these reaches (n,)."""
         shape = len(reach), self.values.shape[1]
         if self.kind != "soft":
-            return _ball(*shape, rng) * reach[:, None]
+            return np.asarray(_ball(*shape, rng) * reach[:, None])
         away = rng.normal(0.0, self.kappa / math.sqrt(2), shape)  # exp(-nu d^2) is a normal density
         length = np.linalg.norm(away, axis=1, keepdims=True)
         return np.asarray(away * np.minimum(1.0, reach[:, None] / np.maximum(length, 1e-300)))
