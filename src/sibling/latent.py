@@ -280,7 +280,7 @@ def _values_over(
 ) -> tuple[list[str], list[Any]]:
     """What the columns of `vary` are called, and their y: all alike but for the column that varies."""
     condition, modality = space.snapshot.condition, space.snapshot.modality
-    wished = _parsed_over(over) if isinstance(over, str) else {k: list(v) for k, v in over.items()}
+    wished = _parsed_over(over) if isinstance(over, str) else _one_column(over, dict(over))
     ((column, values),) = resolve(wished, condition.columns, condition.name).items()
     whole("the number of values in over", len(values))
     fixed = {} if given is None else as_mapping(given)
@@ -311,9 +311,21 @@ def _parsed_over(over: str) -> dict[str, list[Any]]:
         found = {column: np.linspace(low, high, whole("the count in over", int(count))).tolist()}
     else:
         found = {column: [part.strip() for part in text.split(",")]}
-    if len(found) != 1 or not all(isinstance(values, list) and values for values in found.values()):
-        raise UsageError(f"over is {over!r}; one column varies, over a list of values.")
-    return found
+    return _one_column(over, found)
+
+
+def _one_column(over: Any, found: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The one column that varies, with its values. Raises UsageError."""
+    lists = {
+        column: list(values)
+        for column, values in found.items()
+        if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
+    }
+    if len(found) != 1 or not any(lists.values()):
+        raise UsageError(
+            f"over is {over!r}; one column varies, over a list of values, like {{'severity': [0, 0.5, 1]}}."
+        )
+    return lists
 
 
 # ---- what all of them do --------------------------------------------------------------------------

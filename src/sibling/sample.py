@@ -59,7 +59,8 @@ def sample(
         given_file: a CSV, JSONL or Parquet file with a column for each part of y that is given and, if wanted,
             `count`; so many samples a row.
         allow_outside: take given numbers outside of the range that was seen, or that was seen with the given
-            label, and labels that were never seen together, too; such samples say so.
+            label, labels that were never seen together, and maps of other classes or colours, too; such samples
+            say so.
         shared_style: sample i of every class or given y has the same noise: what differs is y alone.
         seed: another seed gives other samples; the same gives the same ones, whatever the batch or machine.
         out: a folder to write them to; None = in memory only.
