@@ -23,7 +23,7 @@ from sibling.errors import NumericalError
 from sibling.models.gan import GAN
 from sibling.models.vae import VAE
 from sibling.types import Batch, Cond
-from sibling.watch import COLLAPSED, MOST_ROLLBACKS, Watch, has_collapsed, keep_good, roll_back
+from sibling.watch import COLLAPSED, LEAST_SCALE, MOST_ROLLBACKS, Watch, has_collapsed, keep_good, roll_back
 
 # ---- what counts as a collapse --------------------------------------------------------------------
 
@@ -145,6 +145,24 @@ def test_the_worse_the_samples_the_larger_the_distance(watch: Watch, easy: Datas
     distances = [seen(watch, easy, noisy(amount))["val/loss"] for amount in (0.0, 0.3, 1.0)]
     assert distances == sorted(distances)
     assert distances[2] > distances[0] + 0.02
+
+
+@pytest.mark.parametrize(("least", "sound"), [(LEAST_SCALE, True), (0.0, False)])
+def test_no_feature_that_real_samples_hardly_move_outweighs_all_others(
+    least: float, sound: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stroke where all real pictures are black gave distances of 10^8, and early, empty weights were kept."""
+    from sklearn.datasets import load_digits
+
+    monkeypatch.setattr("sibling.watch.LEAST_SCALE", least)
+    images, digits = load_digits(n_class=2, return_X_y=True)
+    raw = np.pad(images[:200].reshape(-1, 1, 8, 8) * 15.9, ((0, 0), (0, 0), (4, 4), (4, 4))).astype(np.uint8)
+    black = dataset(raw, [str(digit) for digit in digits[:200]], test=0, val=0.4)
+    eye = Watch(black, black.rows("train"), 0)
+    moved = seen(eye, black, lambda x, y, rng: x.roll(3, -1))["val/loss"]
+    one_for_all = seen(eye, black, lambda x, y, rng: x.mean(0, keepdim=True).expand_as(x))["val/loss"]
+    assert one_for_all > 10
+    assert (moved < 100 * one_for_all) == sound
 
 
 @pytest.mark.parametrize(

@@ -264,9 +264,8 @@ class Training:
                 f"The weights {broken[0]} are not finite after training; no snapshot was written."
             )
         save_tensors(out / "model.safetensors", weights)
-        over = (
-            "the held-out loss no longer fell" if step < self.plan["steps"] else "the planned steps are done"
-        )
+        gauge = "held-out loss" if self.watch is None else "kernel distance to held-out samples"
+        over = f"the {gauge} no longer fell" if step < self.plan["steps"] else "the planned steps are done"
         files.write_json(out / "run.json", self._facts(step, over))
         checkpoint.remove_all(out)
         owned = ["run.json", "plan.json", "model.safetensors", "stats.jsonl"]

@@ -25,7 +25,16 @@ from .metrics.features import RandomFeatures, in_batches
 from .models.update import skipping
 from .types import Model
 
-__all__ = ["COLLAPSED", "LEAST_HELD", "MOST_ROLLBACKS", "Watch", "has_collapsed", "keep_good", "roll_back"]
+__all__ = [
+    "COLLAPSED",
+    "LEAST_HELD",
+    "LEAST_SCALE",
+    "MOST_ROLLBACKS",
+    "Watch",
+    "has_collapsed",
+    "keep_good",
+    "roll_back",
+]
 
 log = logging.getLogger("sibling")
 
@@ -35,6 +44,7 @@ LEAST_HELD = 16  # held-out samples; fewer give no distance to choose by and say
 LEAST_GROUP = 5  # real samples of a group; fewer have no spread to compare with
 COLLAPSED = 0.3  # spread or diversity, relative to real ones
 MOST_ROLLBACKS = 4
+LEAST_SCALE = 0.1  # the smallest deviation that a feature is measured by, relative to the median feature's
 BLOCKS = 5
 LEAST_BLOCK = 16  # real samples
 
@@ -54,7 +64,10 @@ class Watch:
         self.rows = most_rows(val if self.has_val else rows, MOST_WATCHED, seed, "watch")
         self.network = RandomFeatures(data.shape)
         features = in_batches(self.network, fetcher(data, self.rows), len(self.rows))
-        self.centre, self.scale = features.mean(0), features.std(0, unbiased=False).clamp(min=1e-4)
+        self.centre, scale = features.mean(0), features.std(0, unbiased=False)
+        # A feature that real samples hardly move would weigh a thousand times as much as any other as soon as a
+        # sample moves it, and the grain of an early one would be all that the distance sees.
+        self.scale = scale.clamp(min=max(1e-4, LEAST_SCALE * float(scale.median())))
         self.groups = data.classes(self.rows)
         self.names = sorted(set(self.groups))
         self.real = self._placed(features)
