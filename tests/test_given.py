@@ -197,6 +197,27 @@ def test_columns_that_may_be_anything_are_asked_about(tmp_path: Path, extra: dic
     assert all(extra.keys() <= info.keys() for info in data.table["info"])
 
 
+@pytest.mark.parametrize(
+    ("make", "doubt"),
+    [
+        (lambda i: "nan" if i % 4 == 0 else f"{i / 60}", "number in most rows, but 'nan'"),
+        (lambda i: f"{i / 60:.3f}".replace(".", ","), "number in most rows, but '0,000'.*with a point"),
+        (lambda i: i % 3, "whole numbers.*grade:value"),
+        (lambda i: 0.5, "the same everywhere"),
+        (lambda i: "", "is empty"),
+        (lambda i: f"text {i}", "60 different texts in 60 rows"),
+    ],
+)
+def test_a_column_in_doubt_is_told_why(tmp_path: Path, make: Callable[[int], Any], doubt: str) -> None:
+    rows = [row | {"grade": make(i)} for i, row in enumerate(rows_of_leaves())]
+    with pytest.raises(BadInput, match=f"In doubt: grade .*{doubt}"):
+        sibling.read(place(tmp_path, rows, ["kind", "grade"]))
+    if "most rows" in doubt:
+        notes = sibling.read(tmp_path, label_column="kind,grade").found["notes"]
+        assert any("If it is a quantity" in note and "grade" in note for note in notes)
+        assert not any("kind is" in note for note in notes)
+
+
 def test_beside_a_label_other_columns_are_taken_when_asked_for(tmp_path: Path) -> None:
     rows = [row | {"label": row["kind"], "patient": i} for i, row in enumerate(rows_of_leaves())]
     place(tmp_path, rows, ["label", "severity", "lung_mask", "patient"])
@@ -486,6 +507,18 @@ def test_wishes_in_a_file(joint: Snapshot, tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(made.raw[[0, 1, 3]], same.raw)
 
 
+def test_the_rows_of_a_metadata_file_are_wishes(
+    joint: Snapshot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"file_name": "a.png", "kind": "leaf", "severity": 0.25, "split": "train"}] * 2
+    with caplog.at_level("INFO", logger="sibling"):
+        made = sibling.sample(joint, given_file=write_rows(tmp_path / "metadata.csv", rows))
+    assert made.table["y"] == [{"kind": "leaf", "severity": 0.25}] * 2
+    assert "file_name, split in metadata.csv: no part of y" in caplog.text
+    with pytest.raises(UsageError, match="in its column 'count'"):
+        sibling.sample(joint, given_file=tmp_path / "metadata.csv", count=3)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "reason"),
     [
@@ -685,7 +718,13 @@ def test_conditions_from_columns() -> None:
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_the_command_line_asks_the_same(joint: Snapshot, tmp_path: Path, cli: Cli) -> None:
+def test_the_command_line_asks_the_same(
+    joint: Snapshot,
+    tmp_path: Path,
+    cli: Cli,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     where = leaves(tmp_path / "in", "kind", "severity", "tags")
     done = cli("read", where, "--condition", "value", "--label-column", "severity")
     assert "condition   value: severity (value); found in metadata.csv" in done.stdout, done.stderr
@@ -697,7 +736,14 @@ def test_the_command_line_asks_the_same(joint: Snapshot, tmp_path: Path, cli: Cl
     made = sibling.read(out, like=joint.data)
     assert made.table["y"] == [{"kind": "leaf", "severity": 0.7}] * 3
     assert main(["sample", str(joint.folder), "--given", "kind=leef"]) == 2
+    capsys.readouterr()
     assert main(["sample", str(joint.folder), "--given", "severity=9", "--allow-outside"]) == 0
+    assert "Nothing was written" in capsys.readouterr().out
+    assert (
+        main(["fit", str(where), "--label-column", "severity", "--out", str(tmp_path / "r"), "--steps", "1"])
+        == 0
+    )
+    assert "condition   value: severity (value); found in metadata.csv" in caplog.text
     assert main(["verify", str(out)]) == 0
 
 
@@ -708,7 +754,14 @@ def test_a_new_combination_of_labels_goes_all_the_way(tmp_path: Path) -> None:
     run = sibling.fit(data, out=tmp_path / "run", steps=20, arguments=TINY, tensorboard=False)
     with pytest.raises(UsageError, match="--allow-outside"):
         sibling.sample(run, given="tags=old|wet")
-    made = sibling.sample(run, given="tags=old|wet", count=4, allow_outside=True)
+    for slip in ("old wet", "old+wett"):
+        with pytest.raises(UsageError, match=r"There is no label.* Several are written with \|"):
+            sibling.sample(run, given=f"tags={slip}")
+    made = sibling.sample(run, given="tags=old+wet", count=4, allow_outside=True)  # as groups are called
+    assert (
+        made.table["info"]
+        == sibling.sample(run, given="tags=old|wet", count=4, allow_outside=True).table["info"]
+    )
     assert made.table["y"] == [["old", "wet"]] * 4
     kept = sibling.curate(made, against=run, refill=False)
     assert all("label_agreement" not in info["scores"] for info in kept.table["info"])

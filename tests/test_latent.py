@@ -325,6 +325,8 @@ def test_looks_at_a_run_with_maps(
     sheet = sibling.vary(run, rows=2)
     assert sheet.columns == 8
     assert len({y["sketch"] for y in sheet.y}) > 1
+    with pytest.raises(UsageError, match="sketch=FILE,FILE"):
+        sibling.vary(run, over="sketch")
     way = sibling.interpolate(run, frames=3)
     assert np.array_equal(way.raw[[0, -1]], sibling.sample(run, want=2).raw)
     for each, told in ((run, True), (runs["gan"], False)):
@@ -350,6 +352,31 @@ def test_vary_over_numbers_changes_nothing_else(runs: dict[str, Snapshot]) -> No
     kinds = sibling.vary(runs["joint"], over="side=left,right", given={"shade": 0.5}, rows=1)
     assert kinds.y == [{"side": "left", "shade": 0.5}, {"side": "right", "shade": 0.5}]
     assert sibling.vary(runs["gan"], over="label=right,left", rows=1).y == ["right", "left"]
+
+
+def test_a_column_alone_varies_over_all_of_it(runs: dict[str, Snapshot]) -> None:
+    sides = sibling.vary(runs["joint"], over="side", rows=1)
+    assert [y["side"] for y in sides.y] == ["left", "right"]
+    shades = [y["shade"] for y in sibling.vary(runs["joint"], over="shade", given="side=left", rows=1).y]
+    low, high = next(part for part in runs["joint"].condition.parts if part.name == "value").ranges[0]  # type: ignore[attr-defined]
+    assert shades == pytest.approx(np.linspace(low, high, 8))
+
+
+def test_what_all_columns_have_in_common_is_said(runs: dict[str, Snapshot]) -> None:
+    free = sibling.vary(runs["joint"], over="shade", rows=1)
+    assert free.meaning.endswith(f" In all: side={free.y[0]['side']}.")
+    sides = sibling.vary(runs["joint"], rows=1)
+    assert sides.meaning.endswith(f" In all: shade={sides.y[0]['shade']:g}.")
+    assert "In all" not in sibling.vary(runs["value"], rows=1).meaning
+    assert "In all" not in sibling.vary(runs["gan"], rows=1).meaning
+
+
+def test_a_file_of_the_data_set_is_pointed_to_its_key(runs: dict[str, Snapshot], tmp_path: Path) -> None:
+    for name, pointed in (("0000.png", True), ("10000.png", False)):
+        (tmp_path / name).write_text(png(1))  # it is not opened
+        with pytest.raises(UsageError, match="--given") as refused:
+            sibling.project(runs["gan"], tmp_path / name)
+        assert ("its y is known: 0000.png" in str(refused.value)) == pointed
 
 
 # ---- real pictures --------------------------------------------------------------------------------
@@ -493,7 +520,10 @@ def test_nothing_is_overwritten_unasked(runs: dict[str, Snapshot], tmp_path: Pat
         ("gan", lambda run: sibling.vary(run, rows=0), "rows is 0"),
         ("gan", lambda run: sibling.vary(run, given="label=left"), "--over"),
         ("gan", lambda run: sibling.vary(run, over="shade=0:1:3"), "no column 'shade'"),
-        ("gan", lambda run: sibling.vary(run, over="label"), "LOW:HIGH:COUNT"),
+        ("gan", lambda run: sibling.vary(run, over="label="), "LOW:HIGH:COUNT"),
+        ("gan", lambda run: sibling.vary(run, over="lable"), "Did you mean 'label'"),
+        ("value", lambda run: sibling.vary(run, over="shade=0:1"), "shade=0:1:9"),
+        ("joint", lambda run: sibling.vary(run, given="side=left"), "Known: side, shade"),
         ("value", lambda run: sibling.vary(run, over="shade=0:9:3"), "outside of the seen range"),
         ("value", lambda run: sibling.vary(run, over="shade=0:1:2.5"), "whole number"),
         ("value", lambda run: sibling.vary(run, over="shade=a:b:3"), "no finite number"),

@@ -198,6 +198,12 @@ def _after_verify(wrong: list[str], arguments: dict[str, Any]) -> int:
     return errors.BadInput.exit_code if wrong else 0
 
 
+def _after_sample(made: Any, arguments: dict[str, Any]) -> None:
+    print(made)
+    if arguments.get("out") is None:
+        print("Nothing was written: name a folder with --out.")
+
+
 def _after_look(sheet: Any, arguments: dict[str, Any]) -> None:
     for key, error in zip(sheet.keys, sheet.errors, strict=bool(sheet.errors)):
         print(printable(f"{key}  root mean squared error {error:.4f} of a range of 2"))
@@ -221,7 +227,7 @@ _AFTER: dict[str, Callable[[Any, dict[str, Any]], int | None]] = {
     "enlarge": _after_enlarge,
     "read": _after_read,
     "fit": lambda snapshot, _: print(f"run  {snapshot.folder}  snapshot {snapshot.name}"),
-    "sample": lambda made, _: print(made),
+    "sample": _after_sample,
     "curate": lambda kept, _: print(kept),
     "evaluate": _after_evaluate,
     "write": lambda out, _: print(f"data set  {out}"),

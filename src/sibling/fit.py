@@ -15,7 +15,7 @@ from .dataset import Dataset, is_store, joined, refuse_inside, save_store
 from .device import choose_threads
 from .errors import UsageError
 from .plan import check_asked, make_plan, read_plan, refuse_changes
-from .read import read, require_real
+from .read import describe, read, require_real
 from .snapshot import Snapshot, make_model
 from .training import Training
 from .unlabelled import check_place, keep_unlabelled, read_unlabelled
@@ -99,6 +99,8 @@ def fit(
     given = read(data, label_column=label_column, condition=condition, on_bad=on_bad)
     require_real(given)
     refuse_inside(out, given)
+    if not isinstance(data, Dataset):
+        log.info("%s", "\n".join(describe(given)))
     pool = None
     if unlabelled is not None:
         pool = read_unlabelled(unlabelled, given, on_bad)

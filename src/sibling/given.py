@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from .asked import RESERVED
 from .dataset import kinds_of
 from .errors import BadInput, BadSample, UsageError
 from .formats.columns import cells_of
@@ -88,8 +89,8 @@ def as_mapping(given: str | Mapping[str, Any]) -> dict[str, Any]:
         column, equals, value = (text.strip() for text in part.partition("="))
         if not equals or not column:
             raise UsageError(
-                f"given is {given!r}; write COLUMN=VALUE,COLUMN=VALUE, or JSON where a value holds a comma: "
-                '\'{"kind": "oak, old"}\'.'
+                f"given is {given!r}; write COLUMN=VALUE,COLUMN=VALUE, several labels of one column as tags=hat|smile, "
+                'and JSON where a value holds a comma: \'{"kind": "oak, old"}\'.'
             )
         if column in found:
             raise UsageError(f"given says {column!r} twice. Give it once.")
@@ -188,10 +189,15 @@ def rows_of_file(path: str | Path, condition: Condition) -> list[tuple[dict[str,
         raise BadInput(f"There is no file {path}. Give a CSV, JSONL or Parquet file with the columns of y.")
     root = Path(os.path.realpath(path.parent))
     kinds = kinds_of(condition)
-    return [
-        _wish(row, kinds, f"{path.name}, row {number}", root)
-        for number, row in enumerate(rows_of(path, root), 1)
+    rows = rows_of(path, root)
+    # Who copies the rows of a metadata file brings its other columns along: they are no y, and no slips of the pen.
+    beside = {name for row in rows for name in row if name in RESERVED and name not in kinds}
+    if beside:
+        log.info("  left alone   %s in %s: no part of y", ", ".join(sorted(beside)), path.name)
+    wishes = [
+        {name: cell for name, cell in row.items() if name not in beside or name in _COUNTS} for row in rows
     ]
+    return [_wish(row, kinds, f"{path.name}, row {number}", root) for number, row in enumerate(wishes, 1)]
 
 
 def _wish(row: dict[str, Any], kinds: dict[str, str], place: str, root: Path) -> tuple[dict[str, Any], int]:

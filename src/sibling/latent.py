@@ -11,6 +11,7 @@ is a function of (snapshot, arguments, seed), gives the samples and, with `out`,
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,16 @@ import torch
 
 from .codes import Space, between
 from .conditions.columns import resolve, to_number
+from .dataset import kinds_of
 from .device import numpy_generator, seed_of
 from .errors import UsageError
-from .given import as_mapping, completed
+from .given import MAP, as_mapping, completed
 from .project import codes_of, reals
-from .registry import meant
+from .registry import meant, suggest
 from .sample import known_group
 from .sheet import Sheet, finished, listed, opened, whole
 from .snapshot import Snapshot
-from .types import Cond
+from .types import Cond, Condition
 
 __all__ = ["interpolate", "truncate", "vary"]
 
@@ -227,7 +229,7 @@ def vary(
     Args:
         snapshot: a run folder that `fit` made.
         over: the column of y that varies: "severity=0:1:9" from 0 to 1 in 9 steps, "kind=leaf,stem" these,
-            or {"severity": [0, 0.5, 1]}; None = all groups, or 8 y where there is one group.
+            "kind" all of it, or {"severity": [0, 0.5, 1]}; None = all groups, or 8 y where there is one group.
         given: the rest of y, as in `sample`: "kind=leaf". What is not given is the same in all columns.
         rows: how many codes.
         allow_outside: take numbers outside of the range that was seen.
@@ -246,7 +248,8 @@ def vary(
     if over is None:
         if given is not None:
             raise UsageError(
-                "given fixes y; say what varies beside it with --over (over=), like 'severity=0:1:9'."
+                "given fixes y; say what varies beside it with --over (over=), like 'severity=0:1:9' or a column "
+                f"alone. Known: {', '.join(condition.columns) or 'none'}."
             )
         groups, each = list(condition.classes), 1
         if len(groups) == 1 and condition.columns:
@@ -264,7 +267,7 @@ def vary(
     y = told * n
     x = space.x(z[which], space.cond(y), None if white is None else white[which])
     own = f", drawn for {listed(list(dict.fromkeys(sources)))}" if space.straight else ""
-    meaning = f"Rows: one code each{own}, seed {seed}. Columns: {listed(names)}."
+    meaning = f"Rows: one code each{own}, seed {seed}. Columns: {listed(names)}.{_held(told, condition)}"
     return _shown(space, x, len(told), y, z[which], meaning, "columns", out, seconds)
 
 
@@ -280,7 +283,12 @@ def _values_over(
 ) -> tuple[list[str], list[Any]]:
     """What the columns of `vary` are called, and their y: all alike but for the column that varies."""
     condition, modality = space.snapshot.condition, space.snapshot.modality
-    wished = _parsed_over(over) if isinstance(over, str) else _one_column(over, dict(over))
+    if isinstance(over, str) and not {"=", "{"} & {*over} and over.strip() not in condition.columns:
+        raise UsageError(f"There is no column {over!r} in y.{suggest(over, list(condition.columns))}")
+    if isinstance(over, str) and over.strip() in condition.columns:
+        wished = {over.strip(): _all_of(over.strip(), condition)}
+    else:
+        wished = _parsed_over(over) if isinstance(over, str) else _one_column(over, dict(over))
     ((column, values),) = resolve(wished, condition.columns, condition.name).items()
     whole("the number of values in over", len(values))
     fixed = {} if given is None else as_mapping(given)
@@ -293,8 +301,38 @@ def _values_over(
         wish = completed({**fixed, column: value}, condition, modality, allow_outside=outside)
         y = wish.draw(numpy_generator(seed, "y", "over", 0))
         told.append({**told[0], column: y[column]} if told and isinstance(y, Mapping) else y)
-    shown = [f"{value:g}" if isinstance(value, float) else str(value)[:40] for value in values]
-    return [f"{column} {text}" for text in shown], told
+    return [f"{column} {_short(value)}" for value in values], told
+
+
+def _short(value: Any) -> str:
+    """A value of a column of y, for a person."""
+    if isinstance(value, list):
+        return "|".join(map(str, value))[:40] or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)[:40]
+
+
+def _all_of(column: str, condition: Condition) -> list[Any]:
+    """All classes or sets of labels of a column, or numbers through its seen range. Raises UsageError for a map."""
+    part = next(part for part in getattr(condition, "parts", ()) or [condition] if column in part.columns)
+    if part.channels:
+        raise UsageError(f"{column} holds maps. Name the files that it varies over: {column}=FILE,FILE.")
+    if hasattr(part, "ranges"):
+        low, high = part.ranges[list(part.columns).index(column)]
+        return [float(number) for number in np.linspace(low, high, _COLUMNS if high > low else 1)]
+    return [part.within(name, np.random.default_rng(0)) for name in part.classes]
+
+
+def _held(told: list[Any], condition: Condition) -> str:
+    """What all columns of `vary` have in common, drawn or given: whoever looks must know what else is in y."""
+    if len(told) < 2 or not isinstance(told[0], Mapping):
+        return ""
+    kinds = kinds_of(condition)
+    held = [
+        f"{column}={MAP if kinds.get(column) == 'map' else _short(value)}"
+        for column, value in told[0].items()
+        if all(y[column] == value for y in told)
+    ]
+    return f" In all: {', '.join(held)}." if held else ""
 
 
 def _parsed_over(over: str) -> dict[str, list[Any]]:
@@ -303,7 +341,11 @@ def _parsed_over(over: str) -> dict[str, list[Any]]:
     if over.lstrip().startswith("{"):
         found = as_mapping(over)
     elif not equals or not column or not text:
-        raise UsageError(f"over is {over!r}; write COLUMN=LOW:HIGH:COUNT or COLUMN=VALUE,VALUE.")
+        raise UsageError(
+            f"over is {over!r}; write COLUMN=LOW:HIGH:COUNT, COLUMN=VALUE,VALUE or COLUMN alone."
+        )
+    elif re.fullmatch(r"\s*[-+.\de]+\s*:\s*[-+.\de]+\s*", text):
+        raise UsageError(f"over is {over!r}; say in how many steps, too: {column}={text}:9.")
     elif len(parts := text.split(":")) == 3:
         low, high, count = (to_number(part, column) for part in parts)
         if count != int(count):

@@ -132,9 +132,11 @@ def reals(
             y = wish.draw(numpy_generator(seed, "y", wish.name, 0))
             own = {**own, **wish.given} if isinstance(own, Mapping) else y
         elif row is None and condition.columns:
+            key = next((key for key in rows if f"/{image}".endswith(f"/{key}")), None)
+            same = f" Or name it as the run's data set does, where its y is known: {key}." if key else ""
             raise UsageError(
                 f"{image} is a file, and nothing says what y it has. Give it with --given (given=), for example "
-                f"{condition.columns[0]}=VALUE."
+                f"{condition.columns[0]}=VALUE.{same}"
             )
         told.append(own)
         raw.append(_decoded(space, image) if row is None else np.asarray(data.raw[row]))

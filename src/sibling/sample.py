@@ -93,6 +93,11 @@ def _refuse_both(want: Any, given: Any, count: int | None, given_file: Any, allo
     ]
     if len(told) > 1:
         raise UsageError(f"{' and '.join(told)} both say what to make. Give one of them.")
+    if count is not None and given_file is not None:
+        raise UsageError(
+            "count says how many of what is given, and each row of given_file says so itself, in its column 'count'. "
+            "Leave --count (count=) out."
+        )
     if count is not None and given is None:
         raise UsageError(
             "count says how many of what is given, and nothing is. Add --given (given=), or use --want (want=)."

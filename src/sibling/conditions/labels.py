@@ -178,7 +178,12 @@ class Labels:
         for label in _clean(value, self.column):
             known = label if label in self._index else meant(label, self.labels)
             if known is None:
-                raise UsageError(f"There is no label {label!r}.{suggest(label, self.labels)}")
+                several = (
+                    " Several are written with | between them."
+                    if any(x in label for x in self.labels)
+                    else ""
+                )
+                raise UsageError(f"There is no label {label!r}.{suggest(label, self.labels)}{several}")
             found.append(self._index[known])
         return tuple(sorted(found))
 
@@ -214,7 +219,12 @@ class Labels:
                 return list(_clean(json.loads(text), self.column))
             except json.JSONDecodeError as error:
                 raise UsageError(f"{self.column} is {given!r}, which is no JSON list: {error}.") from error
-        return list(_clean((part.strip() for part in re.split(r"[|;]", text) if part.strip()), self.column))
+        parts = [part.strip() for part in re.split(r"[|;]", text) if part.strip()]
+        # "hat+smile" is how the groups are called, and what a reader of the report types.
+        by_plus = [name.strip() for part in parts for name in part.split("+")]
+        if all(meant(name, self.labels) for name in by_plus):
+            parts = by_plus
+        return list(_clean(parts, self.column))
 
 
 def _clean(value: Any, column: str) -> tuple[str, ...]:

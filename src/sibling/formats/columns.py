@@ -203,9 +203,10 @@ def _looked(condition: str | None, file: _File) -> list[Column]:
     if rest and condition != "label" and all(_is_plausible(file, header) for header in rest):
         return [file.column(header) for header in rest]
     if rest:
+        doubts = "; ".join(_doubt(file, header) for header in rest if not _is_plausible(file, header))
         raise BadInput(
             f"{file.name} has the columns {_listed(rest)}: which one is the label? Say it with "
-            "--label-column NAME or NAME,NAME (label_column=NAME), or call it label."
+            f"--label-column NAME or NAME,NAME (label_column=NAME), or call it label.{doubts and f' In doubt: {doubts}.'}"
         )
     return []
 
@@ -239,6 +240,27 @@ def _is_plausible(file: _File, header: str) -> bool:
     return kind in ("labels", "map") or (kind == "number" and different > 1)
 
 
+def _doubt(file: _File, header: str) -> str:
+    """Why nobody can tell from a column whether it is a part of y."""
+    values, different = file.cells[header], file.different(header)
+    if (stray := _stray(values)) is not None:
+        return f"{header} is a number in most rows, but {str(stray)[:40]!r} in another: mend that, with a point for decimals"
+    if different < 2:
+        return f"{header} is the same everywhere" if values else f"{header} is empty"
+    if file.kinds[header] == "whole":
+        return f"{header} holds whole numbers, which may be classes, {header}:label, or a quantity, {header}:value"
+    return f"{header} holds {different:,} different texts in {len(values):,} rows"
+
+
+def _stray(values: list[Any]) -> Any:
+    """The first cell that is no number in a column where most are, or have a comma for a point; None without one."""
+    strays = [value for value in values if _number(value) is None]
+    commas = [
+        value for value in strays if isinstance(value, str) and _number(value.replace(",", ".")) is not None
+    ]
+    return strays[0] if strays and len(values) - len(strays) + len(commas) > len(values) / 2 else None
+
+
 def _note_whole_numbers(found: list[Column], file: _File) -> None:
     for column in found:
         if column.kind == "label" and file.kinds[column.header] == "whole":
@@ -248,6 +270,11 @@ def _note_whole_numbers(found: list[Column], file: _File) -> None:
                     f"{column.header} holds {different} different whole numbers, and each is a class. If they are a "
                     f"quantity: --label-column {column.header}:value."
                 )
+        elif column.kind == "label" and (stray := _stray(file.cells[column.header])) is not None:
+            file.notes.append(
+                f"{column.header} is a number in most rows, but {str(stray)[:40]!r} in another, so each text is a class. "
+                f"If it is a quantity, mend that, with a point for decimals, or say --label-column {column.header}:value."
+            )
 
 
 # ---- what a column holds --------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def rows_of(path: Path, root: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise BadInput(f"{path.name} could not be read: {error.strerror or error}.") from error
     if not rows:
-        raise BadInput(f"{path.name} has no rows. Fill it, or remove it to use the class folders.")
+        raise BadInput(f"{path.name} has no rows. Fill it, or take it away.")
     return rows
 
 
