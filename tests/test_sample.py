@@ -132,6 +132,16 @@ def test_a_place_without_a_run_is_named(tmp_path: Path) -> None:
         sibling.sample(tmp_path)
 
 
+def test_an_unfinished_run_is_called_so(tmp_path: Path) -> None:
+    from sibling import files
+
+    with files.lock(tmp_path / "run"):
+        pass
+    for look in (lambda: sibling.sample(tmp_path / "run"), lambda: sibling.report(tmp_path / "run")):
+        with pytest.raises(BadInput, match=r"unfinished run.*--resume"):
+            look()
+
+
 def resigned(run: Snapshot) -> Snapshot:
     """The run with a manifest that fits what now lies there, as someone who means harm would make it."""
     listed = files.read_json(run.folder / "MANIFEST.json")["files"]

@@ -34,7 +34,7 @@ from .drawings import (
     wav_uri,
 )
 from .errors import BadInput, UsageError
-from .files import MANIFEST, hash_bytes, read_json, read_jsonl, write_bytes, write_json
+from .files import MANIFEST, hash_bytes, is_unfinished, read_json, read_jsonl, write_bytes, write_json
 from .game import finite, game_view, log_rows
 from .views import (
     DASH,
@@ -75,6 +75,8 @@ def report(run: Path | str, *, out: Path | None = None) -> Path:
     `out` is a folder.
     """
     run = Path(run)
+    if is_unfinished(run):
+        raise BadInput(f"{run} holds an unfinished run. Go on with sibling fit --resume.")
     alone = not (run / "run.json").is_file()
     if alone and not any((run / name).is_file() for name in ("verdict.json", "scores.json")):
         raise BadInput(

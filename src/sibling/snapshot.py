@@ -43,6 +43,8 @@ class Snapshot:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        if files.is_unfinished(self.folder):
+            raise BadInput(f"{self.folder} holds an unfinished run. Go on with sibling fit --resume.")
         if not (self.folder / "run.json").is_file():
             raise BadInput(
                 f"{self.folder} is not a run folder: it has no run.json. Make one with sibling fit."
