@@ -400,3 +400,26 @@ def test_one_class_can_be_learned(tmp_path: Path) -> None:
     raw, _ = blobs(40)
     run = fit(dataset(raw, ["only"] * 40), tmp_path / "run", steps=3)
     assert sibling.sample(run, want=3).table["y"] == ["only"] * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "a_step", "few"), [("gan", 1.0, True), ("gan", 0.1, False), ("vae", 1.0, False)]
+)
+def test_minutes_that_are_too_few_for_a_game_are_said(
+    model: str, a_step: float, few: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sibling.plan import make_plan
+
+    monkeypatch.setattr("sibling.plan._seconds_a_step", lambda *_: a_step)
+    data = dataset(*blobs(160))
+    asked = {
+        "model": model,
+        "seed": 0,
+        "keep": "all",
+        "minutes": 0.5,
+        "steps": None,
+        "batch": None,
+        "threads": 1,
+    }
+    plan = make_plan(data, data.rows("train"), {**asked, "arguments": {}})
+    assert any("updates are few" in note and "--minutes" in note for note in plan["notes"]) == few

@@ -42,6 +42,7 @@ log = logging.getLogger("sibling")
 MOST_BATCH = 128  # samples an update, unless the model says otherwise
 MOST_CLIPS = 32  # the same for clips (C, T, H, W): each costs as much as ten pictures, and updates count
 MOST_REPEATS = 20  # of a rare group's samples, before the repeats grow more slowly
+FEW_UPDATES = 120  # of a game: 43 to 84 gave blots of 300 digits of 28 x 28, 148 digits that one can read
 HELD_EVERY = 8  # steps between two looks at held-out samples
 
 
@@ -99,6 +100,7 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
         )
     # 4. Steps: what fits into the minutes on this machine, measured now.
     plan: dict[str, Any] = {"model": name, "arguments": chosen, "asked": asked, "batch": batch, "seed": seed}
+    short: list[str] = []
     if not type(probe).generating:
         steps = 1  # nothing is learned step by step
     if steps is None:
@@ -112,9 +114,14 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
                 f"{minutes:g} minutes at {batch / seconds:,.0f} samples/s, measured now",
             )
         )
+        if steps < FEW_UPDATES and getattr(probe, "watched", False):
+            short.append(
+                f"{steps:,} updates are few for an adversarial network: its samples will hardly be more than noise. "
+                "Give it more time with --minutes (minutes=)."
+            )
     why = "asked for" if asked["threads"] else "the fastest in a short measurement, or OMP_NUM_THREADS"
     derived.append(_why("threads", torch.get_num_threads(), why))
-    notes = _small_data_notes(data, rows)
+    notes = [*_small_data_notes(data, rows), *short]
     for note in notes:
         log.warning("%s", note)
     plan.update(steps=steps, derived=derived, notes=notes)
