@@ -218,6 +218,19 @@ def test_a_column_in_doubt_is_told_why(tmp_path: Path, make: Callable[[int], Any
         assert not any("kind is" in note for note in notes)
 
 
+def test_a_number_far_from_all_others_is_pointed_at(tmp_path: Path) -> None:
+    def notes_of(folder: str, last: float) -> list[str]:
+        rows = [row | {"severity": last if i == 7 else i / 60} for i, row in enumerate(rows_of_leaves())]
+        (tmp_path / folder).mkdir()
+        place(tmp_path / folder, rows, ["kind", "severity"])
+        data = sibling.read(tmp_path / folder, label_column="kind,severity")
+        return [note for note in data.found["notes"] if "lies far from" in note]
+
+    (said,) = notes_of("slip", 9e9)
+    assert "severity: 9e+09" in said
+    assert notes_of("usual", 1.4) == []  # the control: outside the others, and no slip
+
+
 def test_beside_a_label_other_columns_are_taken_when_asked_for(tmp_path: Path) -> None:
     rows = [row | {"label": row["kind"], "patient": i} for i, row in enumerate(rows_of_leaves())]
     place(tmp_path, rows, ["label", "severity", "lung_mask", "patient"])

@@ -38,6 +38,8 @@ _LABELS_COLUMNS = ("labels", "tags")
 _NOT_Y = ("file_name", "split", "origin")
 _MAP_NAME = re.compile(r"(.+_map|.+_mask|conditioning_image)(_file_name)?$")
 _FILE_NAME = "_file_name"
+LEAST_NUMBERS = 20  # to say that one of them lies far from the rest
+FAR = 10.0  # times the width that nine in ten of them have
 MOST_STRAYS = 0.1  # of the cells of a column of numbers may be none, and are then faults
 MANY_NUMBERS = 20  # different ones: fewer may be class numbers
 MOST_NAMES = 50  # different texts in a column that nobody called a label: more are remarks or names
@@ -127,6 +129,7 @@ def find(
     else:
         found = _looked(asked.condition, file)
     _note_whole_numbers(found, file)
+    _note_far_numbers(found, file)
     if len({column.name for column in found}) < len(found):
         names = _listed([column.name for column in found])
         raise UsageError(f"{name}: a column is asked for twice in {names}. Name each once.")
@@ -274,6 +277,24 @@ def _note_whole_numbers(found: list[Column], file: _File) -> None:
             file.notes.append(
                 f"{column.header} is a number in most rows, but {str(stray)[:40]!r} in another, so each text is a class. "
                 f"If it is a quantity, mend that, with a point for decimals, or say --label-column {column.header}:value."
+            )
+
+
+def _note_far_numbers(found: list[Column], file: _File) -> None:
+    for column in found:
+        if column.kind != "value":
+            continue
+        numbers = sorted(n for value in file.cells[column.header] if (n := _number(value)) is not None)
+        if len(numbers) < LEAST_NUMBERS:
+            continue
+        low, middle, high = (numbers[round(share * (len(numbers) - 1))] for share in (0.05, 0.5, 0.95))
+        reach = FAR * max(high - low, 1e-12)
+        far = [n for n in (numbers[0], numbers[-1]) if high > low and abs(n - middle) > reach]
+        if far:
+            file.notes.append(
+                f"{column.header}: {far[-1]:g} lies far from the other numbers (nine in ten between {low:g} and {high:g}), "
+                "and the seen range with it. If it is a mistake, mend or remove that row: the model could hardly tell "
+                "the others apart."
             )
 
 
