@@ -25,12 +25,13 @@ CLASS = np.dtype([("y", np.int32), ("p", np.float32)])  # the predicted class an
 class Task(Protocol):
     """What every task has. R runs of an arm, N samples, D draws of a bootstrap.
 
-    metric   what the verdict compares
-    goal     "max" or "min": which direction of the metric is good
-    unit     of the lift
-    scale    the lift in `unit` is this many times the difference of two values
-    outputs  of the network
-    names    of the classes, labels or numbers
+    metric     what the verdict compares
+    goal       "max" or "min": which direction of the metric is good
+    unit       of the lift
+    scale      the lift in `unit` is this many times the difference of two values
+    outputs    of the network
+    names      of the classes, labels or numbers
+    chosen_by  what `surprises` are
     """
 
     metric: str
@@ -39,6 +40,7 @@ class Task(Protocol):
     scale: float
     outputs: int
     names: list[str]
+    chosen_by: str
 
     def targets(self, data: Dataset, rows: np.ndarray) -> np.ndarray:
         """(n, ...) what is to be read off these rows."""
@@ -52,9 +54,10 @@ class Task(Protocol):
     def surprises(self, said: torch.Tensor, y: torch.Tensor) -> np.ndarray:
         """(n,) how far each output (n, outputs) lies from the truth: what recipes are chosen by on val, less is better.
 
-        On a hundred samples an accuracy is known to four points, and of several recipes the best is a lucky one; what
-        an answer thought likely tells far more. Its confidence is set right first, with one temperature for all samples:
-        else whatever makes answers cautious, as mixing does, would look better or worse than it is.
+        On a hundred samples an accuracy is known to four points, and of several recipes the best is a lucky one; how
+        likely an answer held each class tells more. Confidence is set right first, with one temperature for all samples:
+        else whatever makes answers cautious, as mixing does, would look better or worse than it is. Squared errors of
+        probabilities and not their logarithm: a few samples that no recipe reads would decide by how wrong they are.
         """
 
     def values(self, answers: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -78,6 +81,7 @@ class Classes:
         self.metric = "balanced accuracy" if balanced else "accuracy"
         self.goal: Literal["min", "max"] = "max"
         self.unit, self.scale = "points", 100.0
+        self.chosen_by = "Brier score, once confidence is set right"
 
     def targets(self, data: Dataset, rows: np.ndarray) -> np.ndarray:
         """(n,) class numbers. Raises BadInput for a class that is not known."""
@@ -95,8 +99,9 @@ class Classes:
         return out
 
     def surprises(self, said: torch.Tensor, y: torch.Tensor) -> np.ndarray:
-        """(n,) cross-entropy; each class counts alike where it does in the metric."""
-        found = _at_its_best(lambda scale: F.cross_entropy(said.double() * scale, y, reduction="none"))
+        """(n,) Brier score, 0 to 2; each class counts alike where it does in the metric."""
+        wanted = F.one_hot(y, self.outputs)
+        found = _at_its_best(lambda scale: (torch.softmax(said.double() * scale, 1) - wanted).square().sum(1))
         if self.balanced:
             _, group, count = np.unique(y.numpy(), return_inverse=True, return_counts=True)
             found = found * (len(y) / (len(count) * count[group]))
@@ -151,6 +156,7 @@ class Labels:
         self.metric = "macro-F1"
         self.goal: Literal["min", "max"] = "max"
         self.unit, self.scale = "points", 100.0
+        self.chosen_by = "Brier score, once confidence is set right"
 
     def targets(self, data: Dataset, rows: np.ndarray) -> np.ndarray:
         """(n, L) float32 of 0 and 1."""
@@ -173,12 +179,8 @@ class Labels:
         return seen
 
     def surprises(self, said: torch.Tensor, y: torch.Tensor) -> np.ndarray:
-        """(n,) binary cross-entropy, the mean over the labels."""
-        return _at_its_best(
-            lambda scale: F.binary_cross_entropy_with_logits(
-                said.double() * scale, y.double(), reduction="none"
-            ).mean(1)
-        )
+        """(n,) Brier score of each label, the mean over the labels, 0 to 1."""
+        return _at_its_best(lambda scale: (torch.sigmoid(said.double() * scale) - y).square().mean(1))
 
     def values(self, answers: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """(D, R) the mean of F1 over the labels that occur in the draw."""
@@ -223,6 +225,7 @@ class Values:
         self.goal: Literal["min", "max"] = "min"
         self.unit = f"of {self.names[0]}" if len(self.names) == 1 else "standard deviations"
         self.scale = 1.0
+        self.chosen_by = "error"
 
     def targets(self, data: Dataset, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32, standardised."""
@@ -268,7 +271,7 @@ class Values:
 def _at_its_best(losses: Callable[[float], torch.Tensor]) -> np.ndarray:
     """(n,) losses at the scale of the logits, 1/20 to 20, that makes their mean smallest.
 
-    Source: temperature scaling, Guo, Pleiss, Sun and Weinberger (2017), section 4.2.
+    Source: temperature scaling, Guo, Pleiss, Sun and Weinberger (2017), section 4.2; with the score of Brier (1950).
     """
     found = minimize_scalar(
         lambda log: float(losses(math.exp(log)).mean()), bounds=(-3.0, 3.0), method="bounded"

@@ -133,7 +133,7 @@ def _best(
     )
     how = "the usual one, and none was clearly better" if number == usual else "the best"
     return number, (
-        f"{name}: {options[number][0]}, on the val part {how} of {shown}: the loss, once confidence is set right "
+        f"{name}: {options[number][0]}, on the val part {how} of {shown}: {bench.task.chosen_by} "
         f"({bench.task.metric})"
     )
 
