@@ -127,7 +127,10 @@ def arms(data: Dataset, snapshot: Snapshot, model: str, name: str, seed: int) ->
         "real + synthetic + cutmix": (pool_of(real, fakes), recipe.but(mix="cutmix")),
         "real + synthetic, soft": (pool_of(real_hot, soft_fakes), recipe),
         "real + synthetic, soft + cutmix": (pool_of(real_hot, soft_fakes), recipe.but(mix="cutmix")),
-        "real + shuffled labels": (pool_of(real, Source(fakes.fetch, shuffled(fakes.y, rng))), recipe),
+        "real + shuffled labels": (
+            pool_of(real, Source(fakes.fetch, shuffled(fakes.y, real.y, rng))),
+            recipe,
+        ),
         "synthetic only": (pool_of(fakes), recipe),
     }
     if model == "vae":

@@ -17,11 +17,11 @@ from sibling.dataset import Dataset, condition_of, synthetic
 from sibling.errors import UsageError
 from sibling.lift import recipe
 from sibling.lift.answer import LEAST_TEST, answer
-from sibling.lift.arms import CANDIDATE, Arm, arms_of, like, rare_classes, subset
+from sibling.lift.arms import CANDIDATE, Arm, arms_of, like, rare_classes
 from sibling.lift.compare import compare
 from sibling.lift.curve import equivalent
 from sibling.lift.effort import EFFORTS, Effort
-from sibling.lift.recipe import Bench, Recipe, Source, choose, mixed, pool_of, train
+from sibling.lift.recipe import Bench, Recipe, Source, choose, mixed, pool_of, subset, train
 from sibling.lift.statistics import lifts, power
 from sibling.lift.tasks import CLASS, Classes, Labels, Values, calibration_error, task_of
 from sibling.lift.trial import Trial, _candidate

@@ -36,8 +36,7 @@ TEST = 0.2
 
 def folds_of(data: Dataset, folds: int, seed: int, repeat: int = 0) -> list[Dataset]:
     """The same real samples split `folds` times, so that each is tested once; duplicates stay together."""
-    rows = data.rows(origin="real")
-    rows = rows[[data.table["split"][i] in ("train", "val", "test") for i in rows]]
+    rows = _in_a_part(data)
     classes = np.array(data.classes(rows))
     groups = np.array([data.table["group"][i] for i in rows])
     groups = np.where(groups < 0, groups.max() + 1 + np.arange(len(groups)), groups)
@@ -62,7 +61,7 @@ def folds_of(data: Dataset, folds: int, seed: int, repeat: int = 0) -> list[Data
 
 def split_anew(data: Dataset, seed: int, number: int) -> Dataset:
     """The same real samples with another random split."""
-    rows = data.rows(origin="real")
+    rows = _in_a_part(data)
     classes, groups = data.classes(rows), [data.table["group"][i] for i in rows]
     parts, _ = assign(
         classes,
@@ -73,6 +72,12 @@ def split_anew(data: Dataset, seed: int, number: int) -> Dataset:
         rng=numpy_generator(seed, "anew", number),
     )
     return _resplit(data, rows, parts)
+
+
+def _in_a_part(data: Dataset) -> np.ndarray:
+    """The rows of the real samples that are in one of the three parts."""
+    rows = data.rows(origin="real")
+    return rows[[data.table["split"][i] in ("train", "val", "test") for i in rows]]
 
 
 def _resplit(data: Dataset, rows: np.ndarray, parts: list[Any]) -> Dataset:

@@ -55,7 +55,9 @@ def supported(fake: Dataset, advice: dict[str, Any]) -> Dataset:
     if advice["write"] == "all":
         return fake
     amount = {str(name): int(n) for name, n in advice["amount"].items()}
-    classes = ["all"] * len(fake) if set(amount) == {"all"} else fake.classes(np.arange(len(fake)))
+    classes = fake.classes(np.arange(len(fake)))
+    if set(amount) == {"all"} and "all" not in fake.condition.classes:
+        classes = ["all"] * len(fake)
     seen: Counter[str] = Counter()
     rows = []
     for i, name in enumerate(classes):

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..types import Verdict
 from .arms import CANDIDATE, CONTROL
-from .statistics import Lifts, lifts, power, spread_of
-from .tasks import Classes, Task, Values
+from .statistics import Lifts, alike, lifts, power, samples_tested, spread_of
+from .tasks import Classes, Task
 from .trial import Trial
 
-__all__ = ["LEAST_TEST", "answer", "undecided"]
+__all__ = ["LEAST_TEST", "answer", "given_up", "undecided"]
 
 LEAST_TEST = 20
 
@@ -35,13 +35,13 @@ def answer(
     shown has the lower end of the one and the upper end of the other.
     """
     known = [arm for arm in trials[0].arms if all(arm.name in each.answers for each in trials)]
-    dropped = {name for each in trials for name in each.stopped}
+    dropped = set(given_up(trials))
     rivals = [arm.name for arm in known if arm.role == "rival" and arm.name not in dropped]
     found = lifts(trials, task, CANDIDATE, rivals, rng, draws)
     at = int(found.value.argmin())  # the best rival
     level = 0.025 / len(rivals)
     low, high = float(found.low().min()), float(found.high(level).min())
-    n_test = sum(len(each.y) for each in trials)
+    n_test = samples_tested(trials)
     seeds = min(len(each.answers[name]) for each in trials for name in (CANDIDATE, *rivals))
     said: Literal["helps", "no evidence", "harms"] = "no evidence"
     blocked = ""
@@ -65,11 +65,16 @@ def answer(
     sentence = _sentence(said, blocked, float(found.value[at]), low, high, rivals[at], n_test, task)
     return Verdict(
         answer=said, lift=float(found.value[at]), low=low, high=high, arms=shown, seeds=seeds,
-        power=power(n_test) if not isinstance(task, Values) else (high - low) / 2,
+        power=power(alike(trials, task)) if isinstance(task, Classes) else (high - low) / 2,
         steps=trials[0].recipe.steps, sentence=sentence, metric=task.metric, unit=task.unit, goal=task.goal,
         rival=rivals[at], per_class=_per_class(trials, task, rivals[at], rng, draws), protocol=protocol,
         decided=not blocked,
     )  # fmt: skip
+
+
+def given_up(trials: Sequence[Trial]) -> list[str]:
+    """The rivals that were not repeated on any split: one that was on some is still one to beat."""
+    return [name for name in trials[0].stopped if all(name in each.stopped for each in trials)]
 
 
 def undecided(why: str, protocol: dict[str, Any] | None = None) -> Verdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,13 +11,14 @@ from ..metrics.recogniser import Pool
 from .recipe import Recipe, Source, pool_of
 from .tasks import Classes, Task
 
-__all__ = ["CANDIDATE", "CONTROL", "PSEUDO", "Arm", "arms_of", "like", "rare_classes", "shuffled", "subset"]
+__all__ = ["CANDIDATE", "CONTROL", "PSEUDO", "Arm", "arms_of", "like", "names_of", "rare_classes", "shuffled"]
 
 Role = Literal["rival", "candidate", "control", "reference"]
 CANDIDATE = "real + synthetic"
 CONTROL = "shuffled labels"
 PSEUDO = "real + pseudo-labelled"
 MIXED = "real + classic + mix"
+ONLY = "synthetic only"
 RARE = 0.5  # a class with fewer samples than this share of the median class, or of the largest, is rare
 
 
@@ -66,7 +66,7 @@ def arms_of(
     """
     kept = fake.take(chosen)
     placebo = real.take(like(kept.y, real.y, rng))
-    wrong = Source(kept.fetch, shuffled(kept.y, rng))
+    wrong = Source(kept.fetch, shuffled(kept.y, real.y, rng))
     both, plain = pool_of(real, kept), pool_of(real)
     share = f"{len(kept):,} synthetic samples"
     arms = [
@@ -95,8 +95,24 @@ def arms_of(
         Arm(CANDIDATE, both, own, "candidate", f"{share} and {own.in_words}"),
         Arm(CONTROL, pool_of(real, wrong), own, "control",
             "must lose: the same synthetic samples with their labels shuffled"),
-        Arm("synthetic only", pool_of(fake), own, "reference", f"no real sample at all, {own.in_words}"),
+        Arm(ONLY, pool_of(fake), own, "reference", f"no real sample at all, {own.in_words}"),
     ]  # fmt: skip
+
+
+def names_of(*, imbalanced: bool, pseudo: bool) -> list[str]:
+    """The names of all arms, as `arms_of` will have them, for who wants to know before the work."""
+    rare = ["real + class weights", "real + balanced sampling"] if imbalanced else []
+    return [
+        "real",
+        "real + classic",
+        MIXED,
+        *rare,
+        *[PSEUDO] * pseudo,
+        "real + duplicates",
+        CANDIDATE,
+        CONTROL,
+        ONLY,
+    ]
 
 
 def like(y_fake: np.ndarray, y_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -113,9 +129,17 @@ def like(y_fake: np.ndarray, y_real: np.ndarray, rng: np.random.Generator) -> np
     return rows
 
 
-def shuffled(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same targets, each with another sample."""
-    return y[rng.permutation(len(y))]
+def shuffled(y: np.ndarray, y_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same targets, each with another sample; where all are the same, those of real samples that differ.
+
+    y, y_real  (M, ...), (N, ...) targets
+    Synthetic samples of one rare class alone, shuffled among themselves, would stay rightly labelled: no control.
+    """
+    if len(y) and bool((y == y[0]).all()):
+        others: np.ndarray = y_real[(y_real != y[0]).reshape(len(y_real), -1).any(1)]
+        if len(others):
+            return others.take(rng.integers(0, len(others), len(y)), 0)
+    return y.take(rng.permutation(len(y)), 0)
 
 
 def rare_classes(y: np.ndarray, task: Task) -> list[int]:
@@ -126,21 +150,3 @@ def rare_classes(y: np.ndarray, task: Task) -> list[int]:
     present = counts[counts > 0]
     limit = RARE * max(float(np.median(present)), float(present.max()) / 2)
     return [c for c in range(task.outputs) if 0 < counts[c] < limit]
-
-
-def subset(y: np.ndarray, most: int, classes: Sequence[int] | None = None) -> np.ndarray:
-    """The first rows of each class, `most` in all, each class keeping its share; of some classes only, if given.
-
-    The first, not drawn ones: what is written later is then exactly what was tested.
-    """
-    if y.ndim != 1:
-        return np.arange(min(most, len(y)))
-    rows = np.arange(len(y)) if classes is None else np.flatnonzero(np.isin(y, list(classes)))
-    if len(rows) <= most:
-        return rows
-    # The k-th of the n samples of a class comes at k / n of the way: a cut leaves each class its share.
-    place = np.empty(len(rows))
-    for c in np.unique(y[rows]):
-        own = np.flatnonzero(y[rows] == c)
-        place[own] = (np.arange(len(own)) + 0.5) / len(own)
-    return np.sort(rows[np.argsort(place, kind="stable")[:most]])

@@ -13,15 +13,16 @@ from torch import nn
 
 from ..dataset import Dataset, kinds_of
 from ..device import numpy_generator, seed_of
+from ..errors import NumericalError
 from ..judge import batch_for, fetcher, steps_for
 from ..signals import stopping
 from ..types import Verdict
-from .answer import LEAST_TEST, answer, undecided
-from .arms import CANDIDATE, rare_classes
+from .answer import LEAST_TEST, answer, given_up, undecided
+from .arms import CANDIDATE, names_of, rare_classes
 from .curve import worth
 from .effort import Effort
 from .recipe import Bench, Recipe, Source
-from .statistics import power
+from .statistics import evenness, power, samples_tested
 from .tasks import Classes, Task, task_of
 from .trial import Trial, cost, trial
 
@@ -76,13 +77,20 @@ def compare(
             if number == 0:
                 effort = effort.for_steps(recipe.steps)
                 _say_plan(data, bench, real, recipe, effort, splits, seed, pseudo is not None)
-            groups = np.array([data.table["group"][i] for i in data.rows("test", "real")])
-            trials.append(
-                trial(
-                    real=real, fake=made, groups=groups, bench=bench, recipe=recipe, effort=effort,
-                    seed=seed_of(seed, "split", number) if number else seed, pseudo=pseudo,
-                )
-            )  # fmt: skip
+            rows = data.rows("test", "real")
+            groups = np.array([data.table["group"][i] for i in rows])
+            # A sample of no group (-1) is a group of its own.
+            groups = np.where(groups < 0, groups.max() + 1 + np.arange(len(groups)), groups)
+            try:
+                trials.append(
+                    trial(
+                        real=real, fake=made, groups=groups, bench=bench, recipe=recipe, effort=effort,
+                        seed=seed_of(seed, "split", number) if number else seed, pseudo=pseudo,
+                        keys=[data.table["key"][i] for i in rows], made=fake.classes(np.arange(len(fake))),
+                    )
+                )  # fmt: skip
+            except NumericalError as error:  # of a recogniser of the user's own; the scores are worth keeping
+                return undecided(str(error), plan)
             last = data, fake
         if last is None:
             return undecided("no split could be made", plan)
@@ -91,7 +99,7 @@ def compare(
         if found.answer == "helps" and effort.curve and len(trials) == 1 and isinstance(task, Classes):
             found.worth = worth(trials[0], found, real, bench, seed)
     protocol["minutes"] = round((time.perf_counter() - start) / 60, 2)
-    found.advice = _advice(found, trials, last[1], task)
+    found.advice = _advice(found, trials, last[1])
     return found
 
 
@@ -122,10 +130,11 @@ def _pseudo(data: Dataset, task: Task, splits: int) -> Source | None:
 
 def _source(samples: Dataset, rows: np.ndarray, task: Task) -> Source:
     y, size = task.targets(samples, rows), 4 * len(rows) * int(np.prod(samples.shape))
+    kinds = np.unique(np.array(samples.classes(rows), str), return_inverse=True)[1]
     if size > MOST_HELD_BYTES:
-        return Source(fetcher(samples, rows), y)
+        return Source(fetcher(samples, rows), y, kinds)
     x = samples.x(rows)  # decoded once for all trainings
-    return Source(lambda positions: x[positions], y)
+    return Source(lambda positions: x[positions], y, kinds)
 
 
 def _recipe(n: int, steps: int | None, effort: Effort) -> Recipe:
@@ -143,15 +152,19 @@ def _say_plan(
     pseudo: bool,
 ) -> None:
     """What can be seen at all, what will be done, and how long it will take: before it is done."""
-    held = len(bench.test) if splits == 1 else len(data.rows(origin="real"))
+    held = min(splits * len(bench.test), len(data.rows(origin="real")))
     if isinstance(bench.task, Classes):
+        even = evenness(bench.test.y) if bench.task.balanced else 1.0
         log.info(
-            "  power        with %d real test samples a lift below about %.1f points cannot be seen",
-            held,
-            power(held),
-        )
+            "  power        with %d real test samples a lift below about %.1f points of %s cannot be seen",
+            held, power(held * even), bench.task.metric,
+        )  # fmt: skip
     rare = bool(rare_classes(real.y, bench.task))
     trainings, minutes = cost(real, bench, recipe, effort, seed, rare, pseudo)
+    log.info(
+        "  arms         %s; %d seeds each, the last two %d",
+        ", ".join(names_of(imbalanced=rare, pseudo=pseudo)), effort.seeds, min(effort.seeds, effort.control_seeds),
+    )  # fmt: skip
     log.info(
         "  lift         %s: %d trainings of %d steps%s, about %.1f minutes%s",
         effort.name,
@@ -179,7 +192,7 @@ def _protocol(
         "seed": seed,
         "train_samples": parts["train"],
         "val_samples": parts["val"],
-        "test_samples": sum(len(each.y) for each in trials),
+        "test_samples": samples_tested(trials),
         **({"pseudo_labelled_samples": pseudo} if any(pseudo) else {}),
         "synthetic_samples": [len(each.chosen) for each in trials],
         "steps": first.recipe.steps,
@@ -190,7 +203,7 @@ def _protocol(
         "candidate_strength": own.strength,
         "candidate_mix": own.mix,
         "tuning": first.tuning,
-        "stopped": sorted({name for each in trials for name in each.stopped}),
+        "stopped": sorted(given_up(trials)),
         "trainings": sum(len(own) for each in trials for own in each.answers.values()),
         "classifier": classifier or "sibling.metrics.recogniser",
         "interval": (
@@ -203,15 +216,15 @@ def _protocol(
     }  # fmt: skip
 
 
-def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset, task: Task) -> dict[str, Any]:
+def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset) -> dict[str, Any]:
     """What the verdict supports: exactly the mix that was tested, or nothing but the augmentation."""
     winner = CANDIDATE if found.answer == "helps" else found.rival
     recipe = next(arm.recipe for arm in trials[0].arms if arm.name == winner)
     augmentation = {
         "strength": recipe.strength, "batch": recipe.batch, "learning_rate": recipe.learning_rate,
-        "weight_decay": recipe.weight_decay, "mix": recipe.mix, "best_arm": found.rival,
+        "weight_decay": recipe.weight_decay, "mix": recipe.mix, "balance": recipe.balance, "best_arm": winner,
     }  # fmt: skip
-    names = fake.classes(np.arange(len(fake))) if isinstance(task, Classes) else ["all"] * len(fake)
+    names = fake.classes(np.arange(len(fake)))
     have = dict(Counter(names))
     if found.answer != "helps":
         return {
@@ -223,9 +236,9 @@ def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset, task: Task) 
         }
     if len(trials) == 1:
         amount = dict(Counter(names[i] for i in trials[0].chosen))
-    else:  # each split had synthetic samples of its own: how much of them, in the middle
-        share = float(np.median([len(each.chosen) / max(1, len(names)) for each in trials]))
-        amount = {name: max(1, round(min(1.0, share) * n)) for name, n in have.items()}
+    else:  # each split had synthetic samples of its own: how much of each group, in the middle
+        shares = {name: _middle_share(name, trials) for name in have}
+        amount = {name: max(1, round(shares[name] * n)) for name, n in have.items() if shares[name] > 0}
     whole = amount == have
     reason = (
         found.sentence
@@ -237,6 +250,13 @@ def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset, task: Task) 
     }  # fmt: skip
 
 
+def _middle_share(name: str, trials: Sequence[Trial]) -> float:
+    """The share of the synthetic samples of a group that the candidates took, the median over the splits that had any."""
+    made = [np.array(each.made, str) == name for each in trials]
+    shares = [own[each.chosen].sum() / own.sum() for own, each in zip(made, trials, strict=True) if own.any()]
+    return float(np.median(shares)) if shares else 0.0
+
+
 def why_no_task(data: Dataset) -> str:
     """Why a recogniser has nothing to read off these samples."""
     if not data.condition.columns:
@@ -244,4 +264,6 @@ def why_no_task(data: Dataset) -> str:
     kinds = sorted(set(kinds_of(data.condition).values()))
     if "label" in kinds or "labels" in kinds:
         return "a recogniser needs at least two classes"
+    if "value" in kinds:
+        return "a recogniser needs numbers that differ, and these are all the same"
     return f"a recogniser reads classes, labels or numbers off a sample, and a {' and '.join(kinds)} is none here"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..types import Verdict
-from .arms import subset
 from .recipe import Bench, Source, pool_of
 from .trial import Trial, in_parallel, job
 
@@ -28,7 +27,7 @@ def worth(each: Trial, found: Verdict, real: Source, bench: Bench, seed: int) ->
     The recogniser is trained on parts of the real train part, with the same recipe and steps; a power law is
     laid through its test errors (Hestness et al. 2017) and read at the error of the arm with synthetic samples.
     """
-    pools = [pool_of(real.take(subset(real.y, max(2, round(share * len(real)))))) for share in SHARES]
+    pools = [pool_of(real.take(real.first(max(2, round(share * len(real)))))) for share in SHARES]
     runs = in_parallel(
         "learning curve",
         [

@@ -53,8 +53,8 @@ class Effort:
     def for_folds(self) -> Effort:
         """What one of several splits gets: the splits show the spread that seeds would show."""
         return self.but(
-            seeds=min(2, self.seeds), most_seeds=2, control_seeds=1, decays=self.decays[:2], batches=self.batches[-1:],
-            strengths=(0.25, 0.75), mixes=1, ratios=(1.0,),
+            seeds=min(2, self.seeds), most_seeds=min(2, self.most_seeds), control_seeds=1, decays=self.decays[:2],
+            batches=self.batches[-1:], strengths=(0.25, 0.75), mixes=1, ratios=(1.0,),
         )  # fmt: skip
 
     def for_steps(self, steps: int) -> Effort:

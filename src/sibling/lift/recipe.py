@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from ..device import best, generator, numpy_generator, seed_of, seeded
-from ..errors import UsageError
+from ..errors import NumericalError, UsageError
 from ..metrics.features import in_batches
 from ..metrics.recogniser import Augment, Pool, epochs_of, new_recogniser, optimise
 from .tasks import Task
 
-__all__ = ["Bench", "Recipe", "Run", "Source", "choose", "mixed", "pool_of", "train"]
+__all__ = ["Bench", "Recipe", "Run", "Source", "choose", "mixed", "pool_of", "subset", "train"]
 
 Fetch = Callable[[np.ndarray], torch.Tensor]
 MIXES = ("mixup", "cutmix")
@@ -60,22 +60,49 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Source:
-    """Samples to train on: `fetch(rows)` brings x of positions, y is what is to be read off them."""
+    """Samples to train on: `fetch(rows)` brings x of positions, y is what is to be read off them.
+
+    kinds  (n,) numbers of their groups, which a part of them keeps in their shares; None = y itself, where it is a class
+    """
 
     fetch: Fetch
     y: np.ndarray
+    kinds: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: np.ndarray) -> Source:
         """Some of its samples, in this order; a row may come more than once."""
-        return Source(lambda positions: self.fetch(rows[positions]), self.y[rows])
+        kinds = None if self.kinds is None else self.kinds[rows]
+        return Source(lambda positions: self.fetch(rows[positions]), self.y[rows], kinds)
+
+    def first(self, most: int, classes: Sequence[int] | None = None) -> np.ndarray:
+        """The first rows of each group, see `subset`; of some classes only, if given."""
+        return subset(self.y if classes is not None or self.kinds is None else self.kinds, most, classes)
 
 
 def pool_of(*sources: Source) -> Pool:
     """Several sources behind one index."""
     return Pool([(source.fetch, source.y) for source in sources])
+
+
+def subset(y: np.ndarray, most: int, classes: Sequence[int] | None = None) -> np.ndarray:
+    """The first rows of each class, `most` in all, each class keeping its share; of some classes only, if given.
+
+    The first, not drawn ones: what is written later is then exactly what was tested.
+    """
+    if y.ndim != 1:
+        return np.arange(min(most, len(y)))
+    rows = np.arange(len(y)) if classes is None else np.flatnonzero(np.isin(y, list(classes)))
+    if len(rows) <= most:
+        return rows
+    # The k-th of the n samples of a class comes at k / n of the way: a cut leaves each class its share.
+    place = np.empty(len(rows))
+    for c in np.unique(y[rows]):
+        own = np.flatnonzero(y[rows] == c)
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return np.sort(rows[np.argsort(place, kind="stable")[:most]])
 
 
 @dataclass(frozen=True)
@@ -108,6 +135,7 @@ def train(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool
     """Train one recogniser and ask it; a function of its arguments and of `path`, its random stream.
 
     test  ask it about the test part too: no training whose answer is chosen by may see that
+    Raises NumericalError where its answers about the test part are no numbers; on the val part such a recipe only loses.
     """
     seed = seed_of(*path)
     network = _network(bench, seed)
@@ -119,6 +147,10 @@ def train(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool
     task, val = bench.task, _ask(network, bench.val, bench.task)
     found = task.surprises(val, torch.from_numpy(bench.val.y)) if len(val) else np.zeros(0)
     asked = _ask(network, bench.test, task) if test else val[:0]
+    if not bool(torch.isfinite(asked).all()):
+        raise NumericalError(
+            f"a recogniser that was trained at the rate {recipe.learning_rate:g} gives answers that are no finite numbers"
+        )
     return Run(task.answers(val), task.answers(asked), found)
 
 
@@ -230,8 +262,11 @@ def choose(surprises: Sequence[np.ndarray], usual: int | None = None) -> int:
     usual      the one that is taken unless another is better by more than a standard error of the difference, sample
                by sample: the best of several is often a lucky one
     """
-    best_one = int(np.argmin([own.mean() for own in surprises]))
-    if usual is None or usual == best_one:
+    # A training that went bad is surprised by everything; NaN would be taken for the least of all.
+    surprises = [np.nan_to_num(own, nan=np.inf, posinf=np.inf) for own in surprises]
+    means = [own.mean() for own in surprises]
+    best_one = int(np.argmin(means))
+    if usual is None or usual == best_one or not np.isfinite(means[usual]):
         return best_one
     gain = surprises[usual] - surprises[best_one]
     return usual if gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)) else best_one

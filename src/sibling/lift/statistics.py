@@ -13,16 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from ..metrics.intervals import Z95
-from .tasks import Task
+from .tasks import Classes, Task
 from .trial import Trial
 
-__all__ = ["Lifts", "lifts", "power", "spread_of"]
+__all__ = ["Lifts", "alike", "evenness", "lifts", "power", "samples_tested", "spread_of"]
 
 BLOCK = 200  # draws at a time: 200 x 10,000 weights are 8 MB
 DISCORDANCE = 0.1
+LEAST_BEYOND = 5  # draws beyond the end of an interval; with fewer a normal distribution says where it lies
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,20 @@ class Lifts:
     def low(self, level: float = 0.025) -> np.ndarray:
         """(R,) the lower end of each interval, `level` of the draws below it."""
         found: np.ndarray = np.quantile(self.drawn, level, axis=0)
-        return found
+        return np.minimum(found, self.value - self._reach(level)) if self._rare(level) else found
 
     def high(self, level: float = 0.025) -> np.ndarray:
         """(R,) the upper end, `level` of the draws above it."""
         found: np.ndarray = np.quantile(self.drawn, 1 - level, axis=0)
-        return found
+        return np.maximum(found, self.value + self._reach(level)) if self._rare(level) else found
+
+    def _rare(self, level: float) -> bool:
+        """So few draws lie beyond that the outermost of them would set the end, always too near."""
+        return level * len(self.drawn) < LEAST_BEYOND
+
+    def _reach(self, level: float) -> np.ndarray:
+        reach: np.ndarray = float(norm.ppf(1 - level)) * self.drawn.std(0)
+        return reach
 
 
 def lifts(
@@ -74,7 +84,7 @@ def lifts(
         drawn = _widened(value, sampled[0], seed_variance[0], freedom[0], len(trials[0].y))
     else:
         drawn = _over_splits(np.array(points), np.array(sampled), trials, rng)
-    return Lifts(list(others), value, _at_least(value, drawn, sum(len(each.y) for each in trials), task, rng))
+    return Lifts(list(others), value, _at_least(value, drawn, samples_tested(trials), task, rng))
 
 
 def _at_least(
@@ -168,7 +178,32 @@ def spread_of(trials: Sequence[Trial], task: Task, name: str) -> tuple[float, li
     return float(np.mean(runs)), runs
 
 
-def power(n_test: int, discordance: float = DISCORDANCE) -> float:
+def samples_tested(trials: Sequence[Trial]) -> int:
+    """How many different test samples there are in all: repeated cross-validation tests each of them more than once."""
+    keys = {key for each in trials for key in each.keys}
+    return (
+        len(keys) if all(len(each.keys) == len(each.y) for each in trials) else sum(len(t.y) for t in trials)
+    )
+
+
+def alike(trials: Sequence[Trial], task: Classes) -> float:
+    """As many samples that all count alike would tell as much: fewer where uneven classes count alike in the metric."""
+    y = np.concatenate([each.y for each in trials])
+    return samples_tested(trials) * (evenness(y) if task.balanced else 1.0)
+
+
+def evenness(y: np.ndarray) -> float:
+    """The variance of accuracy over that of the mean recall, where each class is recognised alike well; in (0, 1].
+
+    y  (n,) class numbers
+    G^2 / (n sum of 1 / n_c): 1 where all G classes have equally many samples, about 3 G^2 / n where one of them has
+    3 and the others very many.
+    """
+    counts = np.unique(y, return_counts=True)[1]
+    return float(len(counts) ** 2 / (len(y) * (1 / counts).sum())) if len(y) else 1.0
+
+
+def power(n_test: float, discordance: float = DISCORDANCE) -> float:
     """The smallest lift, in points, that n_test paired answers can show at 95 %.
 
     discordance  share of the test samples on which two arms disagree; 0.1 is usual at small scale

@@ -13,7 +13,7 @@ import numpy as np
 from ..device import cores, numpy_generator, threads
 from ..metrics.recogniser import Pool
 from ..progress import Display
-from .arms import Arm, arms_of, rare_classes, subset
+from .arms import Arm, arms_of, rare_classes
 from .effort import Effort
 from .recipe import MIXES, Bench, Recipe, Run, Source, choose, pool_of, train
 from .tasks import Classes, Values
@@ -39,6 +39,8 @@ class Trial:
     share    test samples a training sample: what neighbouring splits have in common
     stopped  rivals that were not repeated, because they could not win
     pseudo   how many pseudo-labelled samples were a rival
+    keys     (n_test,) of the test samples: several splits may test one sample more than once
+    made     (M,) the group of each synthetic sample
     """
 
     answers: dict[str, np.ndarray]
@@ -51,6 +53,8 @@ class Trial:
     tuning: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     pseudo: int = 0
+    keys: Sequence[str] = ()
+    made: Sequence[str] = ()
 
 
 def trial(
@@ -63,6 +67,8 @@ def trial(
     effort: Effort,
     seed: int,
     pseudo: Source | None = None,
+    keys: Sequence[str] = (),
+    made: Sequence[str] = (),
 ) -> Trial:
     """Tune, then train all arms; a function of its arguments.
 
@@ -70,6 +76,7 @@ def trial(
     groups      (n_test,) duplicates share a number
     recipe      to start from: its steps stay
     pseudo      pseudo-labelled samples, which are a rival by themselves
+    keys, made  of the test samples, and the groups of the synthetic ones
     """
     with threads(1):  # a small network does not gain from a second thread; a second network does
         rare = rare_classes(real.y, bench.task)
@@ -85,7 +92,7 @@ def trial(
         answers={name: np.stack([run.test for run in own]) for name, own in runs.items()},
         y=bench.test.y, groups=groups, arms=arms, recipe=recipe, chosen=chosen,
         share=len(bench.test) / max(1, len(real)), tuning=tuning, stopped=stopped,
-        pseudo=0 if pseudo is None else len(pseudo),
+        pseudo=0 if pseudo is None else len(pseudo), keys=keys, made=made,
     )  # fmt: skip
 
 
@@ -183,7 +190,7 @@ def _candidate(
     """Rows of the synthetic samples that the candidate takes, and how it is trained. It is tuned as the real samples
     are, on the same part: augmented as much, or not at all, with all, fewer or those of rare classes alone, mixed
     or not. A candidate that must keep the rival's recipe would compare recipes: samples enough need no augmentation."""
-    everything = subset(fake.y, len(fake))
+    everything = fake.first(len(fake))
     if len(bench.val) < LEAST_VAL:
         return everything, recipe
     pool = pool_of(real, fake)
@@ -199,9 +206,9 @@ def _candidate(
     sizes = sorted(
         {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios} | {len(fake)}
     )
-    options = {f"{size:,} synthetic samples": subset(fake.y, size) for size in sizes}
+    options = {f"{size:,} synthetic samples": fake.first(size) for size in sizes}
     if rare:
-        few = subset(fake.y, len(fake), rare)
+        few = fake.first(len(fake), rare)
         if len(few):
             options[f"the {len(few):,} synthetic samples of rare classes"] = few
     pools = [(name, pool_of(real, fake.take(rows)), own) for name, rows in options.items()]
@@ -246,7 +253,12 @@ def _hopeless(arms: list[Arm], runs: dict[str, list[Run]], bench: Bench) -> list
     rivals = [arm.name for arm in arms if arm.role == "rival"]
     if n < LEAST_VAL or not isinstance(bench.task, Classes) or len(rivals) < 2:
         return []
-    right = {name: (runs[name][0].val["y"] == bench.val.y).astype(float) for name in rivals}
+    # Each sample counts as it does in the metric: by plain accuracy whatever serves rare classes would look hopeless.
+    weight = np.ones(n)
+    if bench.task.balanced:
+        _, place, count = np.unique(bench.val.y, return_inverse=True, return_counts=True)
+        weight = n / (len(count) * count[place])
+    right = {name: weight * (runs[name][0].val["y"] == bench.val.y) for name in rivals}
     best = max(rivals, key=lambda name: float(right[name].mean()))
     out = []
     for name in rivals:
