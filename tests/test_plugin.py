@@ -242,7 +242,7 @@ def test_a_new_modality_goes_the_whole_way(plug: Any, tmp_path: Path) -> None:
     small = {"width": 8, "latent": 4}
     run = sibling.fit(data, out=tmp_path / "run", steps=60, arguments=small, tensorboard=False)
     kept = sibling.curate(sibling.sample(run, want=10), against=run, rounds=1)
-    judged = sibling.evaluate(kept, against=run, seeds=1, steps=10)
+    judged = sibling.evaluate(kept, against=run, seeds=1, steps=10, quick=True)
     assert judged.verdict.arms["real"]["mean"] > 0.6
     out = sibling.write(data, kept, out=tmp_path / "larger", against=run)
     assert len(list(out.rglob("*.wave"))) == len(data) + len(kept)

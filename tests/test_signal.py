@@ -244,7 +244,7 @@ def test_series_go_the_whole_way(model: str, ending: str, tmp_path: Path) -> Non
     if model == "vae":  # once: it takes most of the time
         kept = sibling.curate(made, against=run, rounds=1)
         kept = kept if len(kept) else made  # 20 steps may make nothing that can be used
-        judged = sibling.evaluate(kept, against=run, seeds=1, steps=10)
+        judged = sibling.evaluate(kept, against=run, seeds=1, steps=10, quick=True)
         assert judged.folder is not None
         assert main(["report", str(run.folder)]) == 0
     out = sibling.write(data, kept, out=tmp_path / "larger", against=run)
