@@ -17,7 +17,7 @@ from sibling.dataset import Dataset, condition_of, synthetic
 from sibling.errors import UsageError
 from sibling.lift import recipe
 from sibling.lift.answer import LEAST_TEST, answer
-from sibling.lift.arms import CANDIDATE, Arm, arms_of, like, rare_classes
+from sibling.lift.arms import CANDIDATE, PLACEBO, Arm, arms_of, like, rare_classes
 from sibling.lift.compare import compare
 from sibling.lift.curve import equivalent
 from sibling.lift.effort import EFFORTS, Effort
@@ -172,7 +172,16 @@ def test_the_best_rival_counts_whichever_it_is(rival: str) -> None:
     found = answered({CANDIDATE: 0.9, rival: 0.9})
     assert found.answer == "no evidence"
     assert found.rival == rival
-    assert answered({CANDIDATE: 0.8, rival: 0.95}).answer == "harms"
+    assert answered({CANDIDATE: 0.5, rival: 0.95}).answer == "harms"
+
+
+def test_what_the_placebo_does_as_well_is_no_harm_of_the_samples() -> None:
+    """A candidate far behind the best rival, and its placebo with it: its recipe was a bad one."""
+    behind = answered({CANDIDATE: 0.6, PLACEBO: 0.6, "real + classic": 0.9})
+    assert behind.answer == "no evidence"
+    assert behind.high < 0
+    assert "Repeated real samples in their place did about as badly" in behind.sentence
+    assert answered({CANDIDATE: 0.6, PLACEBO: 0.9, "real + classic": 0.9}).answer == "harms"  # the control
 
 
 def test_a_control_that_does_as_well_takes_the_help_away() -> None:

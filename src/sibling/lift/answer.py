@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..types import Verdict
-from .arms import CANDIDATE, CONTROL
+from .arms import CANDIDATE, CONTROL, PLACEBO
 from .statistics import Lifts, alike, lifts, power, samples_tested, spread_of
 from .tasks import Classes, Task
 from .trial import Trial
@@ -31,8 +31,10 @@ def answer(
 
     "helps" asks for the lower end of the lift over EVERY rival to be above zero, each at 97.5 %: the best of
     them need not be known. "harms" asks for the upper end over one of them to be below zero, at 2.5 % divided
-    by the number of rivals (Bonferroni): the best of three is not beaten by chance alone. The interval that is
-    shown has the lower end of the one and the upper end of the other.
+    by the number of rivals (Bonferroni): the best of three is not beaten by chance alone; and the upper end over the
+    placebo too: where repeated real samples do as badly in the place of the synthetic ones, it is the candidate's
+    recipe that lost, not what the samples show. The interval that is shown has the lower end over all rivals and
+    the upper end over one.
     """
     known = [arm for arm in trials[0].arms if all(arm.name in each.answers for each in trials)]
     dropped = set(given_up(trials))
@@ -51,7 +53,7 @@ def answer(
         blocked = f"with {seeds} seed the spread between two trainings is unknown"
     elif low > 0:
         said = "helps"
-    elif high < 0:
+    elif high < 0 and (PLACEBO not in rivals or found.high()[rivals.index(PLACEBO)] < 0):
         said = "harms"
     control = _control(trials, task, rng, draws)
     if said == "helps" and control is not None and control.value[0] <= 0:
@@ -165,6 +167,11 @@ def _sentence(
         return f"The synthetic samples help: {interval}, {where}."
     if said == "harms":
         return f"The synthetic samples harm: {interval}, {where}. Train without them."
+    if high < 0:
+        return (
+            f"There is no evidence that the synthetic samples help: {interval}, {where}. Repeated real samples in their place "
+            "did about as badly, so it is not these samples that harm."
+        )
     half = "{:.1f}" if task.scale == 100 else "{:.2g}"
     return (
         f"There is no evidence that the synthetic samples help: {interval}, {where}; "

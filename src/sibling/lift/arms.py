@@ -11,11 +11,23 @@ from ..metrics.recogniser import Pool
 from .recipe import Recipe, Source, pool_of
 from .tasks import Classes, Task
 
-__all__ = ["CANDIDATE", "CONTROL", "PSEUDO", "Arm", "arms_of", "like", "names_of", "rare_classes", "shuffled"]
+__all__ = [
+    "CANDIDATE",
+    "CONTROL",
+    "PLACEBO",
+    "PSEUDO",
+    "Arm",
+    "arms_of",
+    "like",
+    "names_of",
+    "rare_classes",
+    "shuffled",
+]
 
 Role = Literal["rival", "candidate", "control", "reference"]
 CANDIDATE = "real + synthetic"
 CONTROL = "shuffled labels"
+PLACEBO = "real + duplicates"
 PSEUDO = "real + pseudo-labelled"
 MIXED = "real + classic + mix"
 ONLY = "synthetic only"
@@ -90,7 +102,7 @@ def arms_of(
                         "learned from"))  # fmt: skip
     return [
         *arms,
-        Arm("real + duplicates", pool_of(real, placebo), own, "rival",
+        Arm(PLACEBO, pool_of(real, placebo), own, "rival",
             f"placebo: {len(kept):,} repeated real samples in place of the synthetic ones"),
         Arm(CANDIDATE, both, own, "candidate", f"{share} and {own.in_words}"),
         Arm(CONTROL, pool_of(real, wrong), own, "control",

@@ -13,7 +13,7 @@ import numpy as np
 from ..device import cores, numpy_generator, threads
 from ..metrics.recogniser import Pool
 from ..progress import Display
-from .arms import Arm, arms_of, rare_classes
+from .arms import PLACEBO, Arm, arms_of, rare_classes
 from .effort import Effort
 from .recipe import MIXES, Bench, Recipe, Run, Source, choose, pool_of, train
 from .tasks import Classes, Values
@@ -261,7 +261,7 @@ def _hopeless(arms: list[Arm], runs: dict[str, list[Run]], bench: Bench) -> list
     right = {name: weight * (runs[name][0].val["y"] == bench.val.y) for name in rivals}
     best = max(rivals, key=lambda name: float(right[name].mean()))
     out = []
-    for name in rivals:
+    for name in (name for name in rivals if name != PLACEBO):  # without it nobody can tell what harms
         behind = right[best] - right[name]
         if behind.mean() > HOPELESS * max(float(behind.std()), 0.1) / np.sqrt(n) + 0.02:
             out.append(name)
