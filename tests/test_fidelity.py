@@ -204,3 +204,33 @@ def test_like_the_test_part() -> None:
     one = fakes(raw[:50], ["dark"] * 50, data)  # a class missing on one side
     assert set(one.classes(like_the_test_part(data, one, test, 60, 0))) == {"dark"}
     assert len(like_the_test_part(data, fake, test[:0], 7, 0)) == 7
+
+
+def test_a_floor_of_few_rows_is_of_all_classes() -> None:
+    """Rows lie class by class: the first few of them were the dark ones alone, far from the test part by any metric."""
+    mixed = real()
+    data = mixed.subset(np.argsort(mixed.table["y"], kind="stable"))
+    assert data.classes(data.rows("train"))[:50] == ["dark"] * 50
+    raw, _ = pictures(48, 3)
+    found = fidelity(data, fakes(raw[::2], ["dark"] * 24, data), 0, [], ["random"])
+    alone = next(score for score in found if score.name == "kernel_distance")
+    assert alone.counts["fake"] < 30  # of the 60 reference samples, 30 are dark
+    assert alone.floor < 0.3 * alone.value
+
+
+def test_wrong_labels_are_caught_by_the_agreement() -> None:
+    """Perfect pictures of the wrong class: distances cannot see that, the agreement does."""
+    data = real()
+    raw, y = pictures(80, 3)
+    wrong = {"dark": "light", "light": "dark"}
+    found = {
+        name: next(
+            s
+            for s in fidelity(data, fakes(raw, labels, data), 0, [], ["recogniser"])
+            if s.name == "label_agreement"
+        )
+        for name, labels in (("right", y), ("wrong", [wrong[one] for one in y]))
+    }
+    assert found["right"].high >= found["right"].floor > 0.9
+    assert found["wrong"].high < 0.3
+    assert found["wrong"].per_class.keys() == {"dark", "light"}

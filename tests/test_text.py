@@ -397,6 +397,19 @@ def test_scores_tell_copies_and_noise_from_fresh_texts() -> None:
     )
 
 
+def test_as_many_real_texts_as_made_ones_may_be_of_one_class() -> None:
+    """200 of one class and one of another: 20 of them are of one class, which no recogniser can learn from."""
+    own = faces(300)
+    y = ["a"] * 199 + ["b"]
+    made = wording_scores(
+        train=own[:200], test=own[200:250], fake=own[250:270], train_y=y, test_y=["a"] * 25 + ["b"] * 25,
+        fake_y=["a", "b"] * 10, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    score = next(score for score in made if score.name == "linear_accuracy")
+    assert np.isnan(score.floor)
+    assert 0 <= score.low <= score.value <= score.high
+
+
 def test_a_linear_recogniser_knows_words() -> None:
     texts = [f"{word} {i}" for i in range(30) for word in ("cat", "dog")]
     assert linear_accuracy(texts=texts, y=["c", "d"] * 30, test=["cat 99", "dog 99"], test_y=["c", "d"]) == 1

@@ -22,6 +22,7 @@ from .metrics.alignment import as_grid, coarse, damped
 from .metrics.features import RandomFeatures, in_batches
 from .metrics.memorisation import Nearest, copy_share, nearest_by_features, threshold
 from .metrics.nearness import LEAST_HELD, Nearness
+from .metrics.points import shuffled
 from .metrics.score import memorisation_score, project, score
 from .metrics.wording import wording_scores
 from .registry import lookup, names
@@ -264,7 +265,9 @@ def fidelity(
             # what a metric that is made for one space measures are its features as they are
             own = bool(getattr(metric, "only_space", ""))
             reference, real, made = raw if own else projected
-            reference = reference[: len(made)]  # most distances depend on how many samples they see
+            # Most distances depend on how many samples they see; rows lie class by class, so that the first few are no
+            # sample of all.
+            reference = shuffled(reference)[: len(made)]
             scores.append(
                 score(
                     metric, real=real, fake=made, floor_pair=(real, reference), space=space.space, rng=rng,

@@ -61,9 +61,11 @@ def wording_scores(
     if len(set(fake_y)) > 1 and len(set(train_y)) > 1 and min(len(fake), len(train)) >= LEAST_LEARNED:
         own = linear_accuracy(texts=fake, y=fake_y, test=test, test_y=test_y)
         rows = rng.permutation(len(train))[: len(fake)]
-        floor = linear_accuracy(
-            texts=[train[i] for i in rows], y=[train_y[i] for i in rows], test=test, test_y=test_y
-        )
+        floor = float("nan")  # so few of a very uneven set may be of one class, which teaches nothing
+        if len({train_y[i] for i in rows}) > 1:
+            floor = linear_accuracy(
+                texts=[train[i] for i in rows], y=[train_y[i] for i in rows], test=test, test_y=test_y
+            )
         share = share_of(round(own * len(test)), len(test))
         scores.append(
             Score(
