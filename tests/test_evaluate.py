@@ -385,3 +385,19 @@ def test_without_classes_the_verdict_says_why(what: str, tmp_path: Path) -> None
     assert not found.verdict.decided
     assert reason in found.verdict.sentence
     assert {score.name for score in found.scores} >= {"copy_share"}
+
+
+def test_where_curation_leaves_nothing_the_verdict_says_so(own_run: Snapshot, tmp_path: Path) -> None:
+    """The real samples and the reason are still written: who has waited for a data set gets one."""
+    none = sibling.sample(own_run, want=4).subset([])
+    found = sibling.evaluate(none, against=own_run, quick=True)
+    assert (found.verdict.answer, found.verdict.decided) == ("no evidence", False)
+    assert "curation dropped all of them" in found.verdict.sentence
+    saved = files.read_json(own_run.folder / "evaluation" / "verdict.json")
+    assert saved["sentence"] == found.verdict.sentence
+    assert sibling.report(own_run.folder).is_file()
+    sibling.write(own_run.data, none, out=tmp_path / "out", against=own_run, verdict=found)
+    rows = files.read_jsonl(tmp_path / "out" / "metadata.jsonl")
+    assert {row["origin"] for row in rows} == {"real"}
+    told = files.read_json(tmp_path / "out" / "augmentation.json")
+    assert (told["written"], told["reason"]) == ("nothing", found.verdict.sentence)

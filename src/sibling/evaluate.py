@@ -81,6 +81,8 @@ def evaluate(
     subject = subject_of(fake, against, out)
     data, made, notes = subject.data, subject.fake, subject.notes
     learned = subject.snapshot.learned if subject.snapshot is not None else data
+    if not len(made):
+        return _nothing_left(subject)
     pictures, scores = copies(data, made, RandomFeatures(data.shape), seed, notes, learned=learned)
     scores += fidelity(data, made, seed, notes, spaces)
     scored = most_rows(np.arange(len(made)), MOST_SCORED, seed, "label errors")
@@ -94,6 +96,15 @@ def evaluate(
     evaluation = Evaluation(scores, answer, notes, subject.folder)
     _save(evaluation, pictures, subject)
     log.info("  verdict      %s", answer.sentence)
+    return evaluation
+
+
+def _nothing_left(subject: Subject) -> Evaluation:
+    """An evaluation without scores: a run whose samples were all dropped still has an answer, and a data set."""
+    answer = undecided("no synthetic sample is left, curation dropped all of them")
+    evaluation = Evaluation([], answer, subject.notes, subject.folder)
+    _save(evaluation, {}, subject)
+    log.warning("  verdict      %s", answer.sentence)
     return evaluation
 
 

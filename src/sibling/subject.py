@@ -59,8 +59,10 @@ def _own(fake: str | Path | Dataset, snapshot: Snapshot, out: str | Path | None)
     if not isinstance(fake, Dataset):
         files.refuse_overlap(Path(out) if out is not None else snapshot.folder, Path(fake))
         fake = read(fake, like=data)
-    fake = synthetic_of(fake, snapshot)
     notes = _curation_notes(snapshot)
+    if isinstance(fake, Dataset) and not len(fake):  # what `curate` gives where it drops all
+        return Subject(data, fake, snapshot, folder, notes)
+    fake = synthetic_of(fake, snapshot)
     if len(judged := judged_rows(fake)) < len(fake):
         notes.append(f"{len(fake) - len(judged)} samples of no class that was seen were left out.")
         fake = fake.subset(judged)

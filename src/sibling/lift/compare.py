@@ -72,7 +72,8 @@ def compare(
                     f"{len(bench.test)} real test samples are too few; {LEAST_TEST} are the least", plan
                 )
             if len(made) == 0:
-                return undecided("there are no synthetic samples whose label is known", plan)
+                where = f" of split {number + 1}" if splits > 1 else ""
+                return undecided(f"there is no synthetic sample{where} to train with", plan)
             recipe = _recipe(len(real), steps, effort)
             if number == 0:
                 effort = effort.for_steps(recipe.steps)
