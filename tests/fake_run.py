@@ -235,8 +235,8 @@ def regression() -> dict[str, Any]:
         return _arm(name, role, runs, "", **measures, **more)
 
     sentence = (
-        "There is no evidence that the synthetic samples help: +0.0021 less mean absolute error (of severity) over "
-        "“real + classic” (95 % interval -0.0034 to +0.0076), on 160 real test samples; a lift below about "
+        "There is no evidence that the synthetic samples help: 0.0021 less mean absolute error (of severity) than "
+        "“real + classic” (95 % interval of the lift -0.0034 to +0.0076), on 160 real test samples; a lift below about "
         "0.0055 of severity could not have been seen."
     )
     return verdict(["severity"]) | {

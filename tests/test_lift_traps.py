@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import blobs, dataset
-from test_lift import TINY, bench_of, constructed, hard, made_of, noisy_blobs, said, side, with_y
+from test_lift import ARMS, TINY, bench_of, constructed, hard, made_of, noisy_blobs, said, side, with_y
 from torch import nn
 
 from sibling.dataset import Dataset
 from sibling.errors import NumericalError
+from sibling.evaluate import verdict_json
 from sibling.folds import split_anew
 from sibling.lift.answer import answer, given_up
 from sibling.lift.arms import CANDIDATE, CONTROL, Arm, arms_of, names_of, shuffled
@@ -23,7 +26,7 @@ from sibling.lift.compare import _advice, _source, compare, why_no_task
 from sibling.lift.effort import EFFORTS
 from sibling.lift.recipe import Recipe, Run, Source, choose, pool_of, train
 from sibling.lift.statistics import Lifts, evenness, power, samples_tested
-from sibling.lift.tasks import Classes, task_of
+from sibling.lift.tasks import Classes, Values, task_of
 from sibling.lift.trial import _hopeless
 from sibling.support import supported
 from sibling.types import Verdict
@@ -306,3 +309,33 @@ def test_far_ends_of_an_interval_are_not_those_of_the_outermost_draw() -> None:
     assert found.low(0.025)[0] == np.quantile(found.drawn, 0.025)
     ends = [found.low(level)[0] for level in (0.025, 0.01, 0.004, 0.001, 1e-4)]
     assert ends == sorted(ends, reverse=True)
+
+
+def test_less_error_is_called_less_and_more_more() -> None:
+    task = Values(["age"], np.zeros(1), np.ones(1))
+    rng = np.random.default_rng(0)
+    sentences = {}
+    for name, error in (("better", 0.5), ("worse", 2.0)):
+        made = constructed({}, rng, n=60)
+        made.y = rng.normal(size=(60, 1))
+        made.answers = {
+            arm: made.y + (error if arm == CANDIDATE else 1.0) * (1 + 0.01 * rng.normal(size=(3, 60, 1)))
+            for arm in ARMS
+        }
+        found = answer([made], task, rng=rng, protocol={}, draws=200)
+        sentences[name] = found.sentence
+        assert found.power == pytest.approx((found.high - found.low) / 2)
+    assert re.search(r"help: 0\.\d+ less mean absolute error \(of age\) than “", sentences["better"])
+    assert re.search(r"harm: [\d.]+ more mean absolute error \(of age\) than “", sentences["worse"])
+    assert "interval of the lift -" in sentences["worse"]
+
+
+def test_every_name_in_the_verdict_is_documented() -> None:
+    data = hard(30)
+    found = verdict_json(quickly(data, made_of(*noisy_blobs(20, 7), data)))
+    text = (Path(__file__).parents[1] / "docs" / "verdict.md").read_text("utf-8")
+    told = set(re.findall(r"`(\w+)`", text))
+    names = {*found, *found["protocol"], *found["advice"], *found["advice"]["augmentation"]}
+    names |= {name for arm in found["arms"] for name in arm}
+    assert names - told == set()
+    assert "no_such_name" not in told

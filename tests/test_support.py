@@ -14,6 +14,8 @@ from sibling import files
 from sibling.dataset import Dataset, synthetic
 from sibling.errors import BadInput, UsageError
 from sibling.lift.answer import undecided
+from sibling.modalities import MODALITIES
+from sibling.registry import lookup
 from sibling.support import advice_of, recipe_json, supported
 from sibling.types import Evaluation
 
@@ -55,6 +57,26 @@ def test_what_the_verdict_supports_is_written(
     assert recipe["augmentation"]["strength"] == 0.5
     assert sibling.verify(tmp_path / "out") == []
     assert len(sibling.read(tmp_path / "out")) == 60 + count  # the recipe is no sample
+
+
+@pytest.mark.parametrize(
+    ("modality", "told"),
+    [
+        ("image", "rotates"),
+        ("video", "rotates"),
+        ("audio", "gain"),
+        ("signal", "jitter"),
+        ("text", "symbols"),
+    ],
+)
+def test_the_recipe_says_what_augmentation_does_to_samples_of_this_kind(modality: str, told: str) -> None:
+    kind = lookup(MODALITIES, "sibling.modalities", modality)
+    shell = kind.__new__(kind)  # its name and its augmentation are those of the class
+    meaning = recipe_json(judged("nothing", {}).verdict.advice, write_anyway=False, modality=shell)[
+        "augmentation"
+    ]["meaning"]
+    assert told in meaning
+    assert ("degrees" in meaning) == (modality in ("image", "video"))
 
 
 def test_write_anyway_writes_all_and_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections import Counter
 from pathlib import Path
@@ -75,8 +76,11 @@ def supported(fake: Dataset, advice: dict[str, Any]) -> Dataset:
     return fake.subset(rows)
 
 
-def recipe_json(advice: dict[str, Any], *, write_anyway: bool) -> dict[str, Any]:
-    """What augmentation.json holds: the tuned recipe of the real samples, what was written, and why."""
+def recipe_json(advice: dict[str, Any], *, write_anyway: bool, modality: Any = None) -> dict[str, Any]:
+    """What augmentation.json holds: the tuned recipe of the real samples, what was written, and why.
+
+    modality  of the samples, which says what its augmentation does; None = it is not said
+    """
     return {
         "format": 1,
         "written": "all" if write_anyway else advice["write"],
@@ -84,11 +88,20 @@ def recipe_json(advice: dict[str, Any], *, write_anyway: bool) -> dict[str, Any]
         "reason": advice["reason"],
         "augmentation": {
             "strength": advice["augmentation"].get("strength"),
-            "meaning": (
-                "sibling's modality.augment(x, strength, rng): 1 shifts and scales by up to 12 %, rotates by up to 12 "
-                "degrees, changes brightness and contrast by up to 20 % and cuts out a square; mirroring only where the "
-                "data tolerate it; null: no augmentation was best"
-            ),
+            "meaning": f"sibling's modality.augment(x, strength, rng){_meaning(modality)}; null: no augmentation was best",
             **{name: value for name, value in advice["augmentation"].items() if name != "strength"},
         },
     }
+
+
+def _meaning(modality: Any) -> str:
+    """What augmentation at a strength does to samples of this kind."""
+    if modality is None:
+        return ""
+    if modality.name in ("image", "video"):
+        return (
+            ": 1 shifts and scales by up to 12 %, rotates by up to 12 degrees, changes brightness and contrast by up to 20 % "
+            "and cuts out a square; mirroring only where the data tolerate it"
+        )
+    told = (inspect.getdoc(type(modality).augment) or "").partition("\n\n")[0]
+    return f": {' '.join(told.split()).rstrip('.')}" if told else ""

@@ -135,7 +135,7 @@ class Verdict:
     low, high  95 % interval of the lift
     arms       arm name -> {"mean", "runs" (a value a run), "role", "meaning", "per_class", further measures}
     seeds      how many recognisers each arm was trained with, at least
-    power      the smallest lift that this test set could have shown
+    power      the smallest lift that was expected to be seen, before the work; of labels and numbers half the interval
     steps      optimiser steps, the same for each arm
     sentence   the answer in plain words
     metric     what was compared: "accuracy", "balanced accuracy", "macro-F1", "mean absolute error"
@@ -144,8 +144,8 @@ class Verdict:
     rival      the best arm without synthetic samples
     per_class  class -> {"lift", "low", "high"} of its recall over the best rival
     protocol   how this was found: arms, seeds, splits, sizes, tuning, minutes
-    advice     what the verdict supports: {"write": "all", "some" or "nothing", "rows" (of the judged set), "reason",
-               "augmentation" (the tuned recipe)}
+    advice     what the verdict supports: {"write": "all", "some" or "nothing", "amount" and "of" (group -> samples),
+               "reason", "augmentation" (the tuned recipe)}
     decided    False where nobody can tell, and the sentence says why
     worth      {"real_samples", "low", "high"}: about so many more real samples would give the same; {} = unknown
     """

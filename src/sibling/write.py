@@ -122,7 +122,8 @@ def write(
     with files.new_folder(out, kind="dataset", overwrite=overwrite, extra=extra) as folder:
         rows = writer.write(folder, _records(sets, as_files, link), suffix)
         if advice:
-            files.write_json(folder / "augmentation.json", recipe_json(advice, write_anyway=write_anyway))
+            recipe = recipe_json(advice, write_anyway=write_anyway, modality=sets[0].modality)
+            files.write_json(folder / "augmentation.json", recipe)
         write_cards(folder, rows, About.of(out.name, extra))
     count = sum(row.get("origin") == "synthetic" for row in rows)
     log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - count:,}", f"{count:,}", out)

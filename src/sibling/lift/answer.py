@@ -157,9 +157,12 @@ def _sentence(
     said: str, blocked: str, lift: float, low: float, high: float, rival: str, n_test: int, task: Task
 ) -> str:
     what = f"{task.unit} of {task.metric}" if task.unit == "points" else f"{task.metric} ({task.unit})"
-    less = "less " if task.goal == "min" else ""
     shown = "{:+.1f}" if task.scale == 100 else "{:+.3g}"
-    interval = f"{shown.format(lift)} {less}{what} over “{rival}” (95 % interval {shown.format(low)} to {shown.format(high)})"
+    ends = f"{shown.format(low)} to {shown.format(high)}"
+    interval = f"{shown.format(lift)} {what} over “{rival}” (95 % interval {ends})"
+    if task.goal == "min":  # "-0.2 less error" would be read wrongly
+        more = "less" if lift >= 0 else "more"
+        interval = f"{abs(lift):.3g} {more} {what} than “{rival}” (95 % interval of the lift {ends})"
     where = f"on {n_test:,} real test samples"
     if blocked:
         return f"Nobody can tell: {blocked}; {interval}, {where}."

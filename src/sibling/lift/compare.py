@@ -213,7 +213,10 @@ def _protocol(
             + " and groups of test samples, with Student's t for few repeats"
             + (" and the correction of Nadeau and Bengio for splits that share samples" if len(trials) > 1 else "")
         ),
-        "helps_if": "the lower end of the lift over every rival is above 0",
+        "helps_if": (
+            "the lower end of the lift over every rival is above 0, and the candidate is better than the same samples with "
+            "shuffled labels"
+        ),
     }  # fmt: skip
 
 
