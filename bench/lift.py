@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 import numpy as np
-from common import OUT, RESULTS, fashion, options, show
+from common import OUT, RESULTS, code_of_the_verdict, fashion, options, show
 
 import sibling
 from sibling.dataset import Dataset
@@ -82,7 +82,7 @@ def one(full: Dataset, name: str, model: str, split: int, given: Any) -> dict[st
     facts = {
         "cell": name, "model": model, "split": split, "effort": given.effort, "minutes": (time.perf_counter() - start) / 60,
         "steps": snapshot.run["steps"], "made": len(made), "kept": len(kept), "tail_recall": tail if ":" in name else {},
-        "scores": {f"{score.name}, {score.space}": score.value for score in judged.scores},
+        "code": code_of_the_verdict(), "scores": {f"{score.name}, {score.space}": score.value for score in judged.scores},
         **verdict_json(judged.verdict),
     }  # fmt: skip
     shutil.rmtree(run / "data", ignore_errors=True)  # 5,000 test images a cell

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import OUT, RESULTS, fashion, options, show
+from common import OUT, RESULTS, code_of_the_verdict, fashion, options, show
 
 from sibling import read
 from sibling.dataset import Dataset, synthetic
@@ -91,6 +91,7 @@ def one(case: str, full: Dataset, number: int, given: Any) -> dict[str, Any]:
         "control": found.arms["shuffled labels"]["mean"] - found.arms["real + synthetic"]["mean"],
         "arms": {name: arm["mean"] for name, arm in found.arms.items()}, "rival": found.rival,
         "seconds": time.perf_counter() - start, "tuning": found.protocol.get("tuning"),
+        "code": code_of_the_verdict(),
     }  # fmt: skip
 
 
@@ -129,7 +130,19 @@ if __name__ == "__main__":
                 f"{row['lift']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]",
                 flush=True,
             )
-    rows = [("case", "runs", "helps", "harms", "mean lift", "mean interval", "control lost", "minutes a run")]
+    rows = [
+        (
+            "case",
+            "runs",
+            "helps",
+            "harms",
+            "mean lift",
+            "mean interval",
+            "control lost",
+            "minutes a run",
+            "versions of the code",
+        )
+    ]
     for case in CASES:
         own = [row for row in kept(path) if row["case"] == case]
         if own:
@@ -140,7 +153,7 @@ if __name__ == "__main__":
                     case, len(own), f"{helps.value:.1%} ({helps.low:.1%} to {helps.high:.1%})",
                     f"{np.mean([row['answer'] == 'harms' for row in own]):.1%}", f"{lift:+.2f}",
                     f"{low:+.2f} to {high:+.2f}", f"{np.mean([row['control'] < 0 for row in own]):.0%}",
-                    f"{np.mean([row['seconds'] for row in own]) / 60:.2f}",
+                    f"{np.mean([row['seconds'] for row in own]) / 60:.2f}", len({row.get("code") for row in own}),
                 )
             )  # fmt: skip
     show(f"verdicts, {given.data}, {given.per_class} a class, {given.extra} synthetic, {given.effort}", rows)

@@ -234,3 +234,21 @@ def test_wrong_labels_are_caught_by_the_agreement() -> None:
     assert found["right"].high >= found["right"].floor > 0.9
     assert found["wrong"].high < 0.3
     assert found["wrong"].per_class.keys() == {"dark", "light"}
+
+
+def test_a_handful_of_fakes_gets_no_distance_without_an_interval() -> None:
+    data, notes = real(), []
+    raw, y = pictures(8, 3)
+    found = fidelity(data, fakes(raw, y, data), 0, notes, ["random"])
+    assert [score.name for score in found] == [
+        "label_agreement"
+    ]  # a share, which has an interval for any number
+    assert found[0].low < found[0].value or found[0].high > found[0].value
+    assert "8 synthetic samples" in notes[0]
+    enough, y = pictures(16, 3)
+    notes.clear()
+    found = fidelity(data, fakes(enough, y, data), 0, notes, ["random"])
+    assert notes == ["frechet_infinity was left out: 16 synthetic samples are too few for its interval."]
+    shown = [score for score in found if math.isfinite(score.value)]
+    assert len(shown) > 5
+    assert all(math.isfinite(score.low) and math.isfinite(score.high) for score in shown)

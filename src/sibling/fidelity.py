@@ -5,6 +5,7 @@ Each stands beside its floor, what real samples get in the place of the syntheti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ from .types import Score
 __all__ = ["MOST_SCORED", "copies", "fidelity", "like_the_test_part"]
 
 MOST_SCORED = 2_000  # samples a side
-LEAST_SCORED = 10  # real samples a side, below which a distance means nothing
+LEAST_SCORED = 10  # samples a side, below which a distance means nothing
 AXES = 64  # principal axes of a feature space that are kept, at most
 SAMPLES_AN_AXIS = 10
 REFERENCE = 0.3  # share of the train part that no space learns from: it stands for a perfect generator
@@ -256,6 +257,12 @@ def fidelity(
     sources = [(data, unseen), (data, test), (fake, chosen)]
     spaces = spaces_of(features, data, seen, seed, notes)
     scores = _agreements(spaces, data, fake, seen, test, seed) + _wording(data, fake, test, chosen, seed)
+    if len(chosen) < LEAST_SCORED:
+        notes.append(
+            f"Distances were left out: {len(chosen)} synthetic samples of the classes of the test part are too few to mean "
+            f"anything; {LEAST_SCORED} are the least."
+        )
+        return scores
     for space, metrics in _measured(spaces, data, seen, seed, notes):
         raw = [in_batches(space, fetcher(source, rows), len(rows)) for source, rows in sources]
         axes = max(2, min(AXES, min(map(len, raw)) // SAMPLES_AN_AXIS))
@@ -268,12 +275,16 @@ def fidelity(
             # Most distances depend on how many samples they see; rows lie class by class, so that the first few are no
             # sample of all.
             reference = shuffled(reference)[: len(made)]
-            scores.append(
-                score(
-                    metric, real=real, fake=made, floor_pair=(real, reference), space=space.space, rng=rng,
-                    real_y=data.classes(test), fake_y=fake.classes(chosen), principal=not own,
-                )
+            found = score(
+                metric, real=real, fake=made, floor_pair=(real, reference), space=space.space, rng=rng,
+                real_y=data.classes(test), fake_y=fake.classes(chosen), principal=not own,
             )  # fmt: skip
+            if math.isfinite(found.value) and not math.isfinite(found.low):
+                notes.append(
+                    f"{found.name} was left out: {len(made)} synthetic samples are too few for its interval."
+                )
+                continue
+            scores.append(found)
     return scores
 
 
