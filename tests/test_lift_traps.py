@@ -27,7 +27,7 @@ from sibling.lift.effort import EFFORTS
 from sibling.lift.recipe import Recipe, Run, Source, choose, pool_of, train
 from sibling.lift.statistics import Lifts, evenness, power, samples_tested
 from sibling.lift.tasks import Classes, Values, task_of
-from sibling.lift.trial import _hopeless
+from sibling.lift.trial import _hopeless, cost
 from sibling.support import supported
 from sibling.types import Verdict
 
@@ -339,3 +339,16 @@ def test_every_name_in_the_verdict_is_documented() -> None:
     names |= {name for arm in found["arms"] for name in arm}
     assert names - told == set()
     assert "no_such_name" not in told
+
+
+def test_of_numbers_one_more_strength_is_tried_and_announced() -> None:
+    """No augmentation at all: a turn or a shift may be the very number."""
+    real, effort = side(20), EFFORTS["quick"]
+    numbers = Values(["age"], np.zeros(1), np.ones(1))
+    y = np.zeros((20, 1), np.float32)
+    of_numbers = Source(real.fetch, y)
+    announced = [
+        cost(each, bench_of(task=task, val=each, test=each), Recipe(2, 8), effort, 0, False)[0]
+        for each, task in ((real, Classes(["left", "right"])), (of_numbers, numbers))
+    ]
+    assert announced[1] == announced[0] + 2  # for the real samples, and for the candidate

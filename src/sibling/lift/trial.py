@@ -285,5 +285,6 @@ def cost(
         )
         train(pool_of(real), recipe.but(steps=6), few, seed, "cost", test=False)
         seconds = (time.perf_counter() - start) / 6 * recipe.steps
+    effort = effort.but(strengths=tuple(_strengths(bench, effort)))
     trainings = effort.trainings(imbalanced, own=bench.build is not None, pseudo=pseudo)
     return trainings, trainings * seconds / min(cores(), trainings) / 60
