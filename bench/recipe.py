@@ -104,7 +104,7 @@ def arms(data: Dataset, snapshot: Snapshot, model: str, name: str, seed: int) ->
     rows = np.arange(len(made))
     fakes = source(made, rows, task.targets(made, rows))  # type: ignore[union-attr]
     rng = numpy_generator(seed, "arms")
-    placebo = real.take(like(fakes.y, real.y, rng))
+    placebo = real.take(like(fakes, real, rng))
     hot = np.eye(task.outputs, dtype=np.float32)  # type: ignore[union-attr]
     real_hot = Source(real.fetch, hot[real.y])
 

@@ -407,9 +407,16 @@ def test_the_candidate_has_a_strength_of_its_own() -> None:
 
 
 def test_the_placebo_has_the_classes_of_the_fakes() -> None:
-    rows = like(np.ones(50, int), np.array([0] * 90 + [1] * 10), np.random.default_rng(0))
+    def of(y: np.ndarray, kinds: list[str] | None = None) -> Source:
+        return Source(lambda rows: torch.zeros(len(rows), 1), y, None if kinds is None else np.array(kinds))
+
+    rng = np.random.default_rng(0)
+    rows = like(of(np.ones(50, int)), of(np.array([0] * 90 + [1] * 10)), rng)
     assert set(rows) <= set(range(90, 100))
-    assert len(like(np.zeros((5, 2)), np.zeros((3, 2)), np.random.default_rng(0))) == 5  # no classes
+    real = of(np.zeros((6, 2)), ["low"] * 3 + ["high"] * 3)  # numbers, by their ranges
+    assert set(like(of(np.ones((40, 2)), ["high"] * 40), real, rng)) == {3, 4, 5}
+    assert set(like(of(np.ones((40, 2)), ["never seen"] * 40), real, rng)) == set(range(6))
+    assert len(like(of(np.zeros((5, 2))), of(np.zeros((3, 2))), rng)) == 5  # no groups
 
 
 def test_a_subset_keeps_shares_and_takes_the_first_of_each_class() -> None:

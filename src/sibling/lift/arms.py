@@ -77,7 +77,7 @@ def arms_of(
                 None leaves that arm out
     """
     kept = fake.take(chosen)
-    placebo = real.take(like(kept.y, real.y, rng))
+    placebo = real.take(like(kept, real, rng))
     wrong = Source(kept.fetch, shuffled(kept.y, real.y, rng))
     both, plain = pool_of(real, kept), pool_of(real)
     share = f"{len(kept):,} synthetic samples"
@@ -127,15 +127,16 @@ def names_of(*, imbalanced: bool, pseudo: bool) -> list[str]:
     ]
 
 
-def like(y_fake: np.ndarray, y_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A real row of the same class for each fake: the placebo must balance the classes as the fakes do.
+def like(fake: Source, real: Source, rng: np.random.Generator) -> np.ndarray:
+    """(M,) a row of `real` of the same class for each of `fake`: the placebo must balance the classes as the fakes do.
 
-    y_fake, y_real  (M, ...), (N, ...) targets; where they are no classes, any real row
+    Several labels or numbers count by their groups; without any, or for one that no real sample has, it is any row.
     """
-    rows = rng.integers(0, len(y_real), len(y_fake))
-    if y_fake.ndim == 1:
-        for c in np.unique(y_fake):
-            own, wanted = np.flatnonzero(y_real == c), np.flatnonzero(y_fake == c)
+    rows = rng.integers(0, len(real), len(fake))
+    known, asked = (real.y, fake.y) if fake.y.ndim == 1 else (real.kinds, fake.kinds)
+    if known is not None and asked is not None:
+        for group in np.unique(asked):
+            own, wanted = np.flatnonzero(known == group), np.flatnonzero(asked == group)
             if len(own):
                 rows[wanted] = rng.choice(own, len(wanted))
     return rows

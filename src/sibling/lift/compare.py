@@ -131,7 +131,7 @@ def _pseudo(data: Dataset, task: Task, splits: int) -> Source | None:
 
 def _source(samples: Dataset, rows: np.ndarray, task: Task) -> Source:
     y, size = task.targets(samples, rows), 4 * len(rows) * int(np.prod(samples.shape))
-    kinds = np.unique(np.array(samples.classes(rows), str), return_inverse=True)[1]
+    kinds = np.array(samples.classes(rows), str)
     if size > MOST_HELD_BYTES:
         return Source(fetcher(samples, rows), y, kinds)
     x = samples.x(rows)  # decoded once for all trainings

@@ -62,7 +62,7 @@ class Recipe:
 class Source:
     """Samples to train on: `fetch(rows)` brings x of positions, y is what is to be read off them.
 
-    kinds  (n,) numbers of their groups, which a part of them keeps in their shares; None = y itself, where it is a class
+    kinds  (n,) names of their groups, which a part of them keeps in their shares; None = y itself, where it is a class
     """
 
     fetch: Fetch
