@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,15 @@ def cell(full: Dataset, name: str, split: int) -> Dataset:
     return data
 
 
+def wanted(data: Dataset) -> dict[str, int]:
+    """class -> synthetic samples: as many as balance the train part, or five for each of its samples."""
+    counts = Counter(data.classes(data.rows("train", "real")))
+    most = max(counts.values())
+    if len(set(counts.values())) == 1:
+        return {name: 5 * n for name, n in counts.items()}
+    return {name: most - n for name, n in counts.items() if n < most}
+
+
 def one(full: Dataset, name: str, model: str, split: int, given: Any) -> dict[str, Any]:
     """Fit, sample, curate and judge one cell."""
     start = time.perf_counter()
@@ -69,7 +79,7 @@ def one(full: Dataset, name: str, model: str, split: int, given: Any) -> dict[st
     shown = draw(snapshot, {group: range(8) for group in data.condition.classes}, 0)
     order = [column * 8 + row for row in range(8) for column in range(10)]
     run.with_suffix(".png").write_bytes(grid(data.modality.preview(shown.raw[order]), columns=10))
-    made = sibling.sample(snapshot, want="balance" if ":" in name else "x5", seed=split)
+    made = sibling.sample(snapshot, want=wanted(data), seed=split)
     kept = sibling.curate(made, against=snapshot, seed=split)
     judged = sibling.evaluate(
         kept, against=snapshot, quick=given.effort == "quick", thorough=given.effort == "thorough", seed=split

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import OUT, RESULTS, fashion, options, show
-from lift import cell
+from lift import cell, wanted
 
 import sibling
 from sibling.codes import Space
@@ -99,7 +99,7 @@ def arms(data: Dataset, snapshot: Snapshot, model: str, name: str, seed: int) ->
     recipe = Recipe(steps=steps_for(len(real)), batch=batch_for(len(real)))
     runs = [train(pool_of(real), recipe.but(strength=s), bench, seed, str(s), test=False) for s in STRENGTHS]
     recipe = recipe.but(strength=STRENGTHS[choose([run.surprises for run in runs])])
-    made = sibling.sample(snapshot, want="balance" if ":" in name else "x5", seed=seed)
+    made = sibling.sample(snapshot, want=wanted(data), seed=seed)
     made = sibling.curate(made, against=snapshot, seed=seed)
     rows = np.arange(len(made))
     fakes = source(made, rows, task.targets(made, rows))  # type: ignore[union-attr]
