@@ -240,11 +240,15 @@ def test_evaluate_prints_what_the_files_hold(tmp_path: Path, capsys: pytest.Capt
     assert len({line.index(word) for line, word in zip(lines[1:8], ROLES, strict=True)}) == 1
     heads = [line.split()[0] for before, line in itertools.pairwise(lines) if before == ""]
     assert heads == ["fidelity", "copies", "labels", "note"]
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         f"scores    {folder / 'scores.json'}", f"verdict   {folder / 'verdict.json'}",
-        f"report    {folder / 'report.html'}", verdict(["a"])["sentence"],
+        f"report    {folder / 'report.html'}",
+        "warning   61 % of the synthetic samples are copies <of> a training sample.", verdict(["a"])["sentence"],
     ]  # fmt: skip
     assert sibling.verify(folder) == []
+    # The report has the warning in the box of the verdict, before any section.
+    head = (folder / "report.html").read_text().partition("<main>")[0]
+    assert "61 % of the synthetic samples are copies &lt;of&gt; a training sample." in head
 
 
 @pytest.mark.parametrize("answer", [regression(), undecided()], ids=["regression", "undecided"])
@@ -282,7 +286,8 @@ def test_enlarge_says_what_was_written(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == answer["sentence"]
     assert lines[1].startswith(f"written   {said}")
-    assert lines[2:] == ["data set  larger", f"report    {tmp_path / 'run' / 'report.html'}"]
+    assert lines[2] == "warning   61 % of the synthetic samples are copies <of> a training sample."
+    assert lines[3:] == ["data set  larger", f"report    {tmp_path / 'run' / 'report.html'}"]
 
 
 def test_a_folder_of_another_tool_gets_a_report_each_time(

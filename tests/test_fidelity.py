@@ -13,9 +13,11 @@ import torch
 from sibling.conditions.label import Label
 from sibling.dataset import Dataset, synthetic
 from sibling.errors import UsageError
-from sibling.fidelity import copies, fidelity, like_the_test_part
+from sibling.fidelity import _floor_of_classes, copies, fidelity, like_the_test_part
 from sibling.metrics import MEMORISATION, METRICS
+from sibling.metrics.agreement import Agreement
 from sibling.metrics.features import RandomFeatures
+from sibling.metrics.intervals import share_of
 from sibling.modalities.image import Image
 from sibling.types import Score
 
@@ -236,6 +238,19 @@ def test_wrong_labels_are_caught_by_the_agreement() -> None:
     assert found["wrong"].per_class.keys() == {"dark", "light"}
 
 
+def test_the_floor_of_the_agreement_is_of_the_classes_that_were_made() -> None:
+    """A recogniser that knows class 0 well and class 1 badly: a tool that made class 1 alone made no wrong labels."""
+    real = Agreement(share_of(7, 10), {0: share_of(5, 5), 1: share_of(2, 5)})
+    only = Agreement(share_of(16, 40), {1: share_of(16, 40)})
+    assert _floor_of_classes(only, real) == (pytest.approx(0.4), 5)
+    like_real = Agreement(share_of(10, 20), {0: share_of(5, 10), 1: share_of(5, 10)})
+    assert _floor_of_classes(like_real, real) == (pytest.approx(0.7), 10)
+    uneven = Agreement(share_of(20, 40), {0: share_of(10, 30), 1: share_of(10, 10)})
+    assert _floor_of_classes(uneven, real)[0] == pytest.approx(0.85)
+    unseen = Agreement(share_of(3, 4), {7: share_of(3, 4)})
+    assert math.isnan(_floor_of_classes(unseen, real)[0])
+
+
 def test_a_handful_of_fakes_gets_no_distance_without_an_interval() -> None:
     data, notes = real(), []
     raw, y = pictures(8, 3)
@@ -244,7 +259,7 @@ def test_a_handful_of_fakes_gets_no_distance_without_an_interval() -> None:
         "label_agreement"
     ]  # a share, which has an interval for any number
     assert found[0].low < found[0].value or found[0].high > found[0].value
-    assert "8 synthetic samples" in notes[0]
+    assert "8 of 8 synthetic samples" in notes[0]
     enough, y = pictures(16, 3)
     notes.clear()
     found = fidelity(data, fakes(enough, y, data), 0, notes, ["random"])

@@ -55,6 +55,11 @@ def test_accuracy_and_balanced_accuracy_by_hand() -> None:
     assert shown["per_class"] == {"a": pytest.approx(5 / 6), "b": 0.5}
     # F1 of a: 2*2/(2*2+0+1) and 2*3/(2*3+1+0); of b: 2*1/(2*1+1+0) and 0
     assert shown["macro_f1"] == pytest.approx(np.mean([[4 / 5, 6 / 7], [2 / 3, 0]]))
+    # What is shown is exact: 4 of 5 is 0.8 and no 0.800000011920929.
+    five = np.zeros((1, 5), answers.dtype)
+    truth = np.array([0, 0, 0, 0, 1])
+    assert Classes(["a", "b"]).values(five, truth, np.ones((1, 5)))[0, 0] == 0.8
+    assert Classes(["a", "b"]).values(five, truth, np.ones((1, 5), np.float32)).dtype == np.float32
 
 
 def test_macro_f1_of_labels_by_hand_and_against_sklearn() -> None:

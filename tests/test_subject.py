@@ -77,8 +77,22 @@ def test_unknown_classes_are_left_out_with_a_hint(photos: Path, tmp_path: Path) 
     subject = subject_of(other, photos, None)
     assert set(subject.fake.classes(np.arange(len(subject.fake)))) == {"right"}
     assert any("lefft" in note and "left" in note for note in subject.notes)
+    assert any("no synthetic sample of 1 of the 2 classes: 'left'" in note for note in subject.notes)
     with pytest.raises(BadInput, match="No synthetic sample is of a class"):
         subject_of(tree(tmp_path / "strange", 10, 5, lambda name: "x" + name * 3), photos, None)
+
+
+def test_classes_written_otherwise_are_named_once(photos: Path, tmp_path: Path) -> None:
+    """Another tool may write LEFTS for left: the error names each list once, and the class that was meant."""
+    with pytest.raises(BadInput, match="did you mean 'left'") as raised:
+        subject_of(tree(tmp_path / "loud", 10, 5, lambda name: name.upper() + "S"), photos, None)
+    assert str(raised.value).count("nown:") == 1
+    assert "'LEFTS', 'RIGHTS'; known: 'left', 'right'" in str(raised.value)
+    with pytest.raises(BadInput) as raised:
+        subject_of(tree(tmp_path / "strange", 10, 5, lambda name: "qqq" + name[0]), photos, None)
+    assert "did you mean" not in str(raised.value)
+    complete = subject_of(tree(tmp_path / "complete", 10, 6), photos, None)
+    assert not any("no synthetic sample of" in note for note in complete.notes)
 
 
 def test_the_evaluation_never_lies_in_what_it_judges(photos: Path, tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def _after_enlarge(evaluation: Any, arguments: dict[str, Any]) -> None:
     why = "" if anyway else verdict_view(verdict)["why_written"]
     print(printable(verdict["sentence"]))
     print(printable(f"written   {written}{' (' + why + ')' if why else ''}"))
+    for alarm in files.read_json(evaluation.folder / "scores.json")["warnings"]:
+        print(printable(f"warning   {alarm}"))
     print(f"data set  {arguments['out']}")
     print(f"report    {make_report(evaluation.folder.parent)}")
 
@@ -139,6 +141,8 @@ def _after_evaluate(evaluation: Any, arguments: dict[str, Any]) -> None:
     print(f"verdict   {folder / 'verdict.json'}")
     in_run = folder.name == "evaluation" and (folder.parent / "run.json").is_file()
     print(f"report    {f'sibling report {folder.parent}' if in_run else make_report(folder)}")
+    for alarm in measured["warnings"]:
+        print(printable(f"warning   {alarm}"))
     print(printable(verdict["sentence"]))
 
 

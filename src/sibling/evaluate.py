@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from . import __version__, files
+from .alarm import alarms
 from .dataset import Dataset
 from .errors import UsageError
 from .fidelity import MOST_SCORED, copies, fidelity
@@ -95,6 +96,8 @@ def evaluate(
     _add_grids(pictures, data, made)
     evaluation = Evaluation(scores, answer, notes, subject.folder)
     _save(evaluation, pictures, subject)
+    for alarm in alarms(scores):
+        log.warning("  warning      %s", alarm)
     log.info("  verdict      %s", answer.sentence)
     return evaluation
 
@@ -234,6 +237,12 @@ def _save(evaluation: Evaluation, pictures: dict[str, Any], subject: Subject) ->
         scores = [asdict(item) for item in evaluation.scores]
         files.write_json(
             staging / "scores.json",
-            {"format": 1, "sibling": __version__, "scores": scores, "notes": evaluation.notes},
+            {
+                "format": 1,
+                "sibling": __version__,
+                "scores": scores,
+                "warnings": alarms(evaluation.scores),
+                "notes": evaluation.notes,
+            },
         )
         files.write_json(staging / "verdict.json", verdict_json(evaluation.verdict))

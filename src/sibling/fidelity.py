@@ -18,11 +18,11 @@ from .device import generator, numpy_generator
 from .errors import UsageError
 from .judge import MOST_HELD, MOST_TRAIN, NearestReal, Numbers, fetcher, most_rows, random_features
 from .metrics import MEMORISATION, METRICS
-from .metrics.agreement import agreement
+from .metrics.agreement import Agreement, agreement
 from .metrics.alignment import as_grid, coarse, damped
 from .metrics.features import RandomFeatures, in_batches
 from .metrics.memorisation import Nearest, copy_share, nearest_by_features, threshold
-from .metrics.nearness import LEAST_HELD, Nearness
+from .metrics.nearness import LEAST, LEAST_HELD, Nearness
 from .metrics.points import shuffled
 from .metrics.score import memorisation_score, project, score
 from .metrics.wording import wording_scores
@@ -90,7 +90,9 @@ def copies(
                 f"{' The copy shares take the ratio 0.5.' if part == 'val' else ''}"
             )
     shown = {space: (made, limits[space]) for space, (made, _, _) in found.items()}
-    return _pictures(data, fake, rows, known, shown), scores + _memorisation(data, fake, known, held, seed)
+    return _pictures(data, fake, rows, known, shown), scores + _memorisation(
+        data, fake, known, held, seed, notes
+    )
 
 
 def _copy_share(space: str, limit: float, made: Nearest, fresh: Nearest, known: NearestReal) -> Score:
@@ -185,11 +187,16 @@ def _pictures(
 
 
 def _memorisation(
-    data: Dataset, fake: Dataset, known: NearestReal, held: dict[str, np.ndarray], seed: int
+    data: Dataset, fake: Dataset, known: NearestReal, held: dict[str, np.ndarray], seed: int, notes: list[str]
 ) -> list[Score]:
     """Every metric of three sets, in features and in pixels; neither space has learned from any sample."""
     test, val = held["test"], held["val"]
     chosen = like_the_test_part(data, fake, test, MOST_SCORED, seed)
+    if len(chosen) < LEAST:
+        notes.append(
+            f"Cannot tell whether training samples are given away: {len(chosen)} of {len(fake):,} synthetic samples have "
+            f"the class proportions of the test part; {LEAST} are the least."
+        )
     once = np.unique(known.groups.numpy(), return_index=True)[
         1
     ]  # a sample that was there twice weighs no more
@@ -259,8 +266,8 @@ def fidelity(
     scores = _agreements(spaces, data, fake, seen, test, seed) + _wording(data, fake, test, chosen, seed)
     if len(chosen) < LEAST_SCORED:
         notes.append(
-            f"Distances were left out: {len(chosen)} synthetic samples of the classes of the test part are too few to mean "
-            f"anything; {LEAST_SCORED} are the least."
+            f"Distances were left out: {len(chosen)} of {len(fake):,} synthetic samples have the class proportions of the "
+            f"test part, too few to mean anything; {LEAST_SCORED} are the least."
         )
         return scores
     for space, metrics in _measured(spaces, data, seen, seed, notes):
@@ -359,10 +366,21 @@ def _agreement(judge: Any, data: Dataset, fake: Dataset, test: np.ndarray, seed:
     for what, source, chosen in (("fake", fake, rows), ("real", data, test)):
         probabilities = judge.probabilities(fetcher(source, chosen), len(chosen))
         result[what] = agreement(probabilities, torch.from_numpy(numbers(source, chosen)))
-    overall, floor = result["fake"].overall, result["real"].overall
+    overall, (floor, counted) = result["fake"].overall, _floor_of_classes(result["fake"], result["real"])
     per_class = {numbers.names[c]: share.value for c, share in result["fake"].per_class.items()}
     meaning = "Share of the synthetic samples in which a recogniser of real samples sees the class that was asked for."
     return Score(
-        "label_agreement", overall.value, overall.low, overall.high, "max", floor.value, judge.space,
-        {"real": floor.total, "fake": overall.total}, per_class, meaning,
+        "label_agreement", overall.value, overall.low, overall.high, "max", floor, judge.space,
+        {"real": counted, "fake": overall.total}, per_class, meaning,
     )  # fmt: skip
+
+
+def _floor_of_classes(fake: Agreement, real: Agreement) -> tuple[float, int]:
+    """What real samples reach with the class shares of the synthetic ones, and how many real ones say so: a
+    recogniser knows some classes better than others, and a tool may have made the hard ones alone."""
+    both = [c for c in fake.per_class if c in real.per_class]
+    made = sum(fake.per_class[c].total for c in both)
+    if not made:
+        return math.nan, 0
+    floor = sum(real.per_class[c].value * fake.per_class[c].total for c in both) / made
+    return floor, sum(real.per_class[c].total for c in both)

@@ -61,4 +61,6 @@ class Display:
             self._progress.update(self._bar, completed=done, note=note)  # type: ignore[arg-type]
         elif time.monotonic() - self._last > _EVERY_SECONDS:
             self._last = time.monotonic()
-            log.info("%s  %d of %d  %s", self.what, done, self.total, note)
+            log.info(
+                "  %-12s %s of %s%s", self.what, f"{done:,}", f"{self.total:,}", f"  {note}" if note else ""
+            )

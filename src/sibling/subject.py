@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from .duplicates import group
 from .errors import BadInput
 from .judge import judged_rows, synthetic_of
 from .read import read
-from .registry import suggest
 from .snapshot import Snapshot
 
 __all__ = ["Subject", "subject_of"]
+
+SHOWN = 10  # names in a sentence, at most
 
 
 @dataclass
@@ -104,17 +106,39 @@ def _of_known_classes(made: Dataset, data: Dataset, rows: np.ndarray, notes: lis
     names = made.classes(rows)
     strange = sorted({name for name in names if name not in known})
     if strange:
-        shown = ", ".join(f"{name!r}{suggest(name, list(known))}" for name in strange[:5])
         kept = np.array([i for i, name in zip(rows, names, strict=True) if name in known], np.int64)
         if len(kept) == 0:
             raise BadInput(
-                f"No synthetic sample is of a class that the real ones have: {shown}; known: {', '.join(sorted(known)[:10])}."
+                f"No synthetic sample is of a class that the real ones have: {_listed(strange)}; known: "
+                f"{_listed(sorted(known))}. Give their folders, or their labels, the names of the real classes"
+                f"{_hint(strange, sorted(known))}."
             )
         notes.append(
-            f"{len(rows) - len(kept)} samples of classes that the real ones lack were left out: {shown}."
+            f"{len(rows) - len(kept)} samples of classes that the real ones lack were left out: {_listed(strange)}"
+            f"{_hint(strange, sorted(known))}; known: {_listed(sorted(known))}."
         )
-        return kept
+        rows = kept
+    if lacking := sorted(known - {*names}):
+        notes.append(
+            f"There is no synthetic sample of {len(lacking)} of the {len(known)} classes: {_listed(lacking)}. What is "
+            "compared with the test part takes the classes in its proportions, so only few samples of the others."
+        )
     return rows
+
+
+def _listed(names: list[str]) -> str:
+    """The first ten, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more
+
+
+def _hint(strange: list[str], known: list[str]) -> str:
+    """Which of the known names may be meant, however they are written; "" where none is like them."""
+    folded = {name.casefold(): name for name in known}
+    for name in strange:
+        if near := difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6):
+            return f" (by {name!r}, did you mean {folded[near[0]]!r}?)"
+    return ""
 
 
 def _not_held_out(made: Dataset, data: Dataset, rows: np.ndarray, notes: list[str]) -> np.ndarray:

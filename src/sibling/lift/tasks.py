@@ -61,7 +61,8 @@ class Task(Protocol):
         """
 
     def values(self, answers: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(D, R) the metric, turned so that more is better, of runs (R, N, ...) under weights (D, N)."""
+        """(D, R) the metric, turned so that more is better, of runs (R, N, ...) under weights (D, N), in their
+        precision: draws are many and come in float32, a value that is shown has weights of float64."""
 
     def measures(self, answers: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         """Everything that the report shows of an arm's runs (R, N, ...), means over the runs."""
@@ -109,14 +110,14 @@ class Classes:
 
     def values(self, answers: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """(D, R) accuracy, or the mean of the recalls of the classes that are there."""
-        right = (answers["y"] == y[None]).astype(np.float32)  # (R, N)
-        weights = weights.astype(np.float32)
+        weights = _as_float(weights)
+        right = (answers["y"] == y[None]).astype(weights.dtype)  # (R, N)
         if not self.balanced:
             shares: np.ndarray = (weights @ right.T) / weights.sum(1, keepdims=True)
             return shares
         present = np.unique(y)
-        recalls = np.zeros((len(weights), len(right)), np.float32)
-        counted = np.zeros((len(weights), 1), np.float32)
+        recalls = np.zeros((len(weights), len(right)), weights.dtype)
+        counted = np.zeros((len(weights), 1), weights.dtype)
         for c in present:
             own = weights[:, y == c]  # (D, n_c)
             total = own.sum(1, keepdims=True)
@@ -184,10 +185,10 @@ class Labels:
 
     def values(self, answers: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """(D, R) the mean of F1 over the labels that occur in the draw."""
-        truth, seen = y.astype(np.float32), answers.astype(np.float32)
-        weights = weights.astype(np.float32)
+        weights = _as_float(weights)
+        truth, seen = y.astype(weights.dtype), answers.astype(weights.dtype)
         positives = weights @ truth  # (D, L)
-        out = np.empty((len(weights), len(seen)), np.float32)
+        out = np.empty((len(weights), len(seen)), weights.dtype)
         for r, run in enumerate(seen):
             hit, said = weights @ (run * truth), weights @ run  # (D, L)
             f1 = 2 * hit / np.maximum(said + positives, 1e-9)
@@ -321,3 +322,8 @@ def task_of(data: Dataset) -> Task | None:
             return None
         return Values(columns, known.mean(0), known.std(0))
     return None
+
+
+def _as_float(weights: np.ndarray) -> np.ndarray:
+    floats: np.ndarray = weights.astype(np.result_type(weights, np.float32), copy=False)
+    return floats

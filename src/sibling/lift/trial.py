@@ -105,7 +105,7 @@ def in_parallel(name: str, jobs: Sequence[Callable[[], Run]]) -> list[Run]:
         try:
             for each in waiting:
                 found.append(each.result())
-                display.update(len(found), f"{len(found)} of {len(jobs)}")
+                display.update(len(found))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
