@@ -114,6 +114,11 @@ class Dataset:
         """The class of each of these rows, as the condition groups them."""
         return self.condition.groups(self.y(rows))
 
+    def duplicates(self, rows: Any) -> np.ndarray:
+        """(n,) the group of duplicates of each of these rows; a sample of no group (-1) is a group of its own."""
+        found = np.array([self.table["group"][i] for i in rows], np.int64)
+        return np.where(found < 0, found.max(initial=-1) + 1 + np.arange(len(found)), found)
+
     def records(self) -> Iterator[Record]:
         """One Record a row; the source is the original file where there is one, else raw."""
         for i in range(len(self)):

@@ -38,8 +38,7 @@ def folds_of(data: Dataset, folds: int, seed: int, repeat: int = 0) -> list[Data
     """The same real samples split `folds` times, so that each is tested once; duplicates stay together."""
     rows = _in_a_part(data)
     classes = np.array(data.classes(rows))
-    groups = np.array([data.table["group"][i] for i in rows])
-    groups = np.where(groups < 0, groups.max() + 1 + np.arange(len(groups)), groups)
+    groups = data.duplicates(rows)
     common = [name if n >= folds else "rare" for name, n in ((c, int((classes == c).sum())) for c in classes)]
     maker = StratifiedGroupKFold(folds, shuffle=True, random_state=seed_of(seed, "folds", repeat) % 2**31)
     with warnings.catch_warnings():

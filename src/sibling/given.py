@@ -19,7 +19,7 @@ from .dataset import kinds_of
 from .errors import BadInput, BadSample, UsageError
 from .formats.columns import cells_of
 from .formats.labels import rows_of, safe_name
-from .maps import content_of, fitted_text, same_proportions
+from .maps import content_of, fitted_text, how_fitted, same_proportions
 from .registry import suggest
 from .types import Condition, Modality
 
@@ -175,10 +175,9 @@ def _say_distorted(column: str, content: bytes, modality: Any) -> None:
     """Warn where a map has other proportions than the samples that it is given for."""
     height, width = modality.look(content)["size"]
     if not same_proportions((height, width), (modality.height, modality.width)):
-        how = {"crop": "cut", "pad": "padded"}.get(modality.resize, "stretched")
         log.warning(
             "  map          %s of %d x %d is %s to the %d x %d of the samples; give it in their proportions.",
-            column, width, height, how, modality.width, modality.height,
+            column, width, height, how_fitted(modality), modality.width, modality.height,
         )  # fmt: skip
 
 

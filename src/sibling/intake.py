@@ -21,7 +21,7 @@ from .dataset import COLUMNS, Dataset
 from .device import cores
 from .duplicates import group, rows_at_a_time
 from .errors import BadInput, BadSample, ResourceError
-from .maps import content_of, fitted_text, same_proportions
+from .maps import content_of, fitted_text, how_fitted, same_proportions
 from .modalities import MODALITIES
 from .registry import lookup
 from .types import Condition, Record
@@ -187,11 +187,10 @@ def _map_notes(other: Sequence[tuple[str, _Other]], modality: Any) -> list[str]:
         )
     if turned:
         key, (picture, drawn) = turned[0]
-        how = {"crop": "cut", "pad": "padded"}.get(modality.resize, "stretched")
         notes.append(
-            f"{len(turned)} maps have other proportions than their pictures and were {how} to {working} on their own, so that "
-            f"what they show may lie elsewhere in the picture; the first is that of {_short(key)}: {drawn[1]} x {drawn[0]} "
-            f"beside {picture[1]} x {picture[0]}. Give maps of the proportions of their pictures."
+            f"{len(turned)} maps have other proportions than their pictures and were {how_fitted(modality)} to {working} on "
+            f"their own, so that what they show may lie elsewhere in the picture; the first is that of {_short(key)}: "
+            f"{drawn[1]} x {drawn[0]} beside {picture[1]} x {picture[0]}. Give maps of the proportions of their pictures."
         )
     return notes
 

@@ -169,16 +169,14 @@ def folds_within(data: Dataset, rows: np.ndarray, seed: int) -> list[tuple[np.nd
     Duplicates stay together, and each class is dealt out evenly. Fewer pairs where there are too few rows.
     """
     classes = data.classes(rows)
-    groups = [data.table["group"][i] for i in rows]
-    fold_of: dict[Any, int] = {}
+    groups = data.duplicates(rows).tolist()
+    fold_of: dict[int, int] = {}
     turn: Counter[str] = Counter({name: start for start, name in enumerate(dict.fromkeys(classes))})
     for i in numpy_generator(seed, "folds").permutation(len(rows)).tolist():
-        # A sample of no group (-1) is a group of its own.
-        own = groups[i] if groups[i] >= 0 else ("row", i)
-        if own not in fold_of:
-            fold_of[own] = turn[classes[i]] % FOLDS
+        if groups[i] not in fold_of:
+            fold_of[groups[i]] = turn[classes[i]] % FOLDS
             turn[classes[i]] += 1
-    fold = np.array([fold_of[g if g >= 0 else ("row", i)] for i, g in enumerate(groups)], np.int64)
+    fold = np.array([fold_of[group] for group in groups], np.int64)
     count = FOLDS if len(rows) <= MOST_TRAIN else 1
     pairs = [(rows[fold != k], most_rows(rows[fold == k], MOST_TRAIN, seed, "left")) for k in range(count)]
     return [(seen, left) for seen, left in pairs if len(seen) and len(left)]

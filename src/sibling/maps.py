@@ -14,7 +14,7 @@ from .errors import BadSample, UsageError
 from .modalities import pixels
 from .modalities.image import Image
 
-__all__ = ["content_of", "fitted", "fitted_text", "same_proportions"]
+__all__ = ["content_of", "fitted", "fitted_text", "how_fitted", "same_proportions"]
 
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 FEW_COLOURS = 32  # at most so many are classes of a label map: a mean of two of them would be a third one
@@ -45,6 +45,11 @@ def same_proportions(first: tuple[int, int], second: tuple[int, int]) -> bool:
     """Whether two sizes (H, W) are of one shape, up to the rounding of an edge to whole pixels."""
     (h, w), (high, wide) = first, second
     return abs(h - high * w / wide) <= 1 or abs(w - wide * h / high) <= 1
+
+
+def how_fitted(modality: Any) -> str:
+    """In a word, what becomes of a map whose proportions are not those of the samples."""
+    return {"crop": "cut", "pad": "padded"}.get(modality.resize, "stretched")
 
 
 def fitted(content: bytes, modality: Any) -> bytes:

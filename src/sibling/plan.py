@@ -62,18 +62,15 @@ def check_asked(minutes: float | None, steps: int | None, batch: int | None, kee
         raise UsageError(f"keep is {keep!r}; known: all, decoder.")
 
 
-def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[str, Any]:
-    """Minutes, data and shape -> batch, arguments and steps. Numbered as in docs/recipe.md."""
-    name, minutes, steps, batch, seed = (asked[key] for key in ("model", "minutes", "steps", "batch", "seed"))
-    n = len(rows)
-    classes = sorted(set(data.classes(rows)))
-    derived: list[dict[str, str]] = []
-    # 1. Arguments of the model that follow from the data; what the user names wins.
-    given = dict(asked["arguments"])
+def _arguments(
+    data: Dataset, n: int, classes: list[str], asked: dict[str, Any]
+) -> tuple[Any, dict[str, Any], list[dict[str, str]]]:
+    """A model with what the user named, all arguments that follow, and why."""
+    name, given = asked["model"], dict(asked["arguments"])
     if asked["keep"] == "decoder":
         dropped = {"keep_encoder", "keep_discriminator"} & make_model(name, {}).arguments().keys()
         given.update(dict.fromkeys(dropped, False))
-    chosen = dict(given)
+    chosen, derived = dict(given), []
     probe = make_model(name, given)
     suggested = getattr(data.modality, "suggests", {}).get(name, {})  # what suits such samples
     following = {key: (value, why) for key, value, why in type(probe).derive(n, len(classes), data.shape)}
@@ -83,6 +80,16 @@ def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[st
         else:
             chosen[key] = value
             derived.append(_why(key, value, why))
+    return probe, chosen, derived
+
+
+def make_plan(data: Dataset, rows: np.ndarray, asked: dict[str, Any]) -> dict[str, Any]:
+    """Minutes, data and shape -> batch, arguments and steps. Numbered as in docs/recipe.md."""
+    name, minutes, steps, batch, seed = (asked[key] for key in ("model", "minutes", "steps", "batch", "seed"))
+    n = len(rows)
+    classes = sorted(set(data.classes(rows)))
+    # 1. Arguments of the model that follow from the data; what the user names wins.
+    probe, chosen, derived = _arguments(data, n, classes, asked)
     # 2. Batch: large enough to use the machine, small enough for several hundred updates.
     if batch is None:
         most = getattr(type(probe), "most_batch", MOST_BATCH)

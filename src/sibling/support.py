@@ -98,10 +98,5 @@ def _meaning(modality: Any) -> str:
     """What augmentation at a strength does to samples of this kind."""
     if modality is None:
         return ""
-    if modality.name in ("image", "video"):
-        return (
-            ": 1 shifts and scales by up to 12 %, rotates by up to 12 degrees, changes brightness and contrast by up to 20 % "
-            "and cuts out a square; mirroring only where the data tolerate it"
-        )
     told = (inspect.getdoc(type(modality).augment) or "").partition("\n\n")[0]
     return f": {' '.join(told.split()).rstrip('.')}" if told else ""

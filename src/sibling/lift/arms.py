@@ -13,6 +13,7 @@ from .tasks import Classes, Task
 
 __all__ = [
     "CANDIDATE",
+    "CLASSIC",
     "CONTROL",
     "PLACEBO",
     "PSEUDO",
@@ -29,7 +30,8 @@ CANDIDATE = "real + synthetic"
 CONTROL = "shuffled labels"
 PLACEBO = "real + duplicates"
 PSEUDO = "real + pseudo-labelled"
-MIXED = "real + classic + mix"
+WEIGHTS, SAMPLING = "real + class weights", "real + balanced sampling"
+CLASSIC, MIXED = "real + classic", "real + classic + mix"
 ONLY = "synthetic only"
 RARE = 0.5  # a class with fewer samples than this share of the median class, or of the largest, is rare
 
@@ -85,15 +87,15 @@ def arms_of(
         Arm(
             "real", plain, recipe.but(strength=None), "rival", "the real train part as it is, no augmentation"
         ),
-        Arm("real + classic", plain, recipe, "rival", recipe.in_words),
+        Arm(CLASSIC, plain, recipe, "rival", recipe.in_words),
     ]
     if mix:
         arms.append(Arm(MIXED, plain, recipe.but(mix=mix), "rival", f"classic augmentation and {mix}"))
     if imbalanced:
         arms += [
-            Arm("real + class weights", plain, recipe.but(balance="weights"), "rival",
+            Arm(WEIGHTS, plain, recipe.but(balance="weights"), "rival",
                 "classic augmentation; rare classes weigh more in the loss"),
-            Arm("real + balanced sampling", plain, recipe.but(balance="sampling"), "rival",
+            Arm(SAMPLING, plain, recipe.but(balance="sampling"), "rival",
                 "classic augmentation; rare classes are drawn more often"),
         ]  # fmt: skip
     if pseudo is not None:
@@ -113,14 +115,14 @@ def arms_of(
 
 def names_of(*, imbalanced: bool, pseudo: bool) -> list[str]:
     """The names of all arms, as `arms_of` will have them, for who wants to know before the work."""
-    rare = ["real + class weights", "real + balanced sampling"] if imbalanced else []
+    rare = [WEIGHTS, SAMPLING] if imbalanced else []
     return [
         "real",
-        "real + classic",
+        CLASSIC,
         MIXED,
         *rare,
         *[PSEUDO] * pseudo,
-        "real + duplicates",
+        PLACEBO,
         CANDIDATE,
         CONTROL,
         ONLY,

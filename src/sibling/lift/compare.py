@@ -79,19 +79,15 @@ def compare(
                 effort = effort.for_steps(recipe.steps)
                 _say_plan(data, bench, real, recipe, effort, splits, seed, pseudo is not None)
             rows = data.rows("test", "real")
-            groups = np.array([data.table["group"][i] for i in rows])
-            # A sample of no group (-1) is a group of its own.
-            groups = np.where(groups < 0, groups.max() + 1 + np.arange(len(groups)), groups)
             try:
-                trials.append(
-                    trial(
-                        real=real, fake=made, groups=groups, bench=bench, recipe=recipe, effort=effort,
-                        seed=seed_of(seed, "split", number) if number else seed, pseudo=pseudo,
-                        keys=[data.table["key"][i] for i in rows], made=fake.classes(np.arange(len(fake))),
-                    )
+                each = trial(
+                    real=real, fake=made, groups=data.duplicates(rows), bench=bench, recipe=recipe, effort=effort,
+                    seed=seed_of(seed, "split", number) if number else seed, pseudo=pseudo,
+                    keys=[data.table["key"][i] for i in rows], made=fake.classes(np.arange(len(fake))),
                 )  # fmt: skip
             except NumericalError as error:  # of a recogniser of the user's own; the scores are worth keeping
                 return undecided(str(error), plan)
+            trials.append(each)
             last = data, fake
         if last is None:
             return undecided("no split could be made", plan)

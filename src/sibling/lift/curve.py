@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..types import Verdict
+from .arms import CLASSIC
 from .recipe import Bench, Source, pool_of
 from .trial import Trial, in_parallel, job
 
@@ -15,7 +16,6 @@ __all__ = ["equivalent", "worth"]
 
 SHARES = (0.35, 0.6)
 SEEDS = 2
-CLASSIC = "real + classic"
 LEAST_DECAY = (
     0.05  # of the error with the number of samples: below it the curve is flat, and no number means much
 )

@@ -14,7 +14,7 @@ from ..device import best, generator, numpy_generator, seed_of, seeded
 from ..errors import NumericalError, UsageError
 from ..metrics.features import in_batches
 from ..metrics.recogniser import Augment, Pool, epochs_of, new_recogniser, optimise
-from .tasks import Task
+from .tasks import Task, even_weights
 
 __all__ = ["Bench", "Recipe", "Run", "Source", "choose", "mixed", "pool_of", "subset", "train"]
 
@@ -229,13 +229,10 @@ def _order(pool: Pool, recipe: Recipe, task: Task, seed: int) -> np.ndarray:
 
 
 def _class_weights(pool: Pool, task: Task, recipe: Recipe) -> torch.Tensor | None:
-    """(outputs,) weights of the classes: in proportion to 1 / count, 1 on average over the samples."""
+    """(outputs,) weights of the classes in the loss, where the recipe weighs them."""
     if recipe.balance != "weights":
         return None
-    counts = np.bincount(pool.labels, minlength=task.outputs)
-    present = np.maximum(1, (counts > 0).sum())
-    weight = np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
-    return torch.from_numpy(weight.astype(np.float32)).to(best())
+    return torch.from_numpy(even_weights(pool.labels, task.outputs).astype(np.float32)).to(best())
 
 
 def _mixed_loss(task: Task, weight: torch.Tensor | None) -> Callable[[torch.Tensor, Any], torch.Tensor]:

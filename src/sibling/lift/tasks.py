@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from ..dataset import Dataset, kinds_of
 from ..judge import Numbers, numbers_in
 
-__all__ = ["Classes", "Labels", "Task", "Values", "calibration_error", "task_of"]
+__all__ = ["Classes", "Labels", "Task", "Values", "calibration_error", "even_weights", "task_of"]
 
 IMBALANCED = 3.0  # largest class over smallest, in the train part: above it each class counts alike
 BINS = 15  # of the calibration error
@@ -104,8 +104,7 @@ class Classes:
         wanted = F.one_hot(y, self.outputs)
         found = _at_its_best(lambda scale: (torch.softmax(said.double() * scale, 1) - wanted).square().sum(1))
         if self.balanced:
-            _, group, count = np.unique(y.numpy(), return_inverse=True, return_counts=True)
-            found = found * (len(y) / (len(count) * count[group]))
+            found = found * even_weights(y.numpy(), self.outputs)[y.numpy()]
         return found
 
     def values(self, answers: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -279,6 +278,14 @@ def _at_its_best(losses: Callable[[float], torch.Tensor]) -> np.ndarray:
     )
     best: np.ndarray = losses(math.exp(found.x)).numpy()
     return best
+
+
+def even_weights(y: np.ndarray, outputs: int) -> np.ndarray:
+    """(outputs,) a weight for each class, in proportion to 1 / count, 1 on average over the samples y (n,); 0 where
+    there are none of it."""
+    counts = np.bincount(y, minlength=outputs)
+    present = np.maximum(1, (counts > 0).sum())
+    return np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
 
 
 def calibration_error(p: np.ndarray, right: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from ..progress import Display
 from .arms import PLACEBO, Arm, arms_of, rare_classes
 from .effort import Effort
 from .recipe import MIXES, Bench, Recipe, Run, Source, choose, pool_of, train
-from .tasks import Classes, Values
+from .tasks import Classes, Values, even_weights
 
 __all__ = ["Trial", "cost", "in_parallel", "job", "trial"]
 
@@ -190,9 +190,8 @@ def _candidate(
     """Rows of the synthetic samples that the candidate takes, and how it is trained. It is tuned as the real samples
     are, on the same part: augmented as much, or not at all, with all, fewer or those of rare classes alone, mixed
     or not. A candidate that must keep the rival's recipe would compare recipes: samples enough need no augmentation."""
-    everything = fake.first(len(fake))
     if len(bench.val) < LEAST_VAL:
-        return everything, recipe
+        return np.arange(len(fake)), recipe
     pool = pool_of(real, fake)
     strengths = [None, *_strengths(bench, effort)]
     number, note = _best(
@@ -254,11 +253,9 @@ def _hopeless(arms: list[Arm], runs: dict[str, list[Run]], bench: Bench) -> list
     if n < LEAST_VAL or not isinstance(bench.task, Classes) or len(rivals) < 2:
         return []
     # Each sample counts as it does in the metric: by plain accuracy whatever serves rare classes would look hopeless.
-    weight = np.ones(n)
-    if bench.task.balanced:
-        _, place, count = np.unique(bench.val.y, return_inverse=True, return_counts=True)
-        weight = n / (len(count) * count[place])
-    right = {name: weight * (runs[name][0].val["y"] == bench.val.y) for name in rivals}
+    y = bench.val.y
+    weight = even_weights(y, bench.task.outputs)[y] if bench.task.balanced else np.ones(n)
+    right = {name: weight * (runs[name][0].val["y"] == y) for name in rivals}
     best = max(rivals, key=lambda name: float(right[name].mean()))
     out = []
     for name in (name for name in rivals if name != PLACEBO):  # without it nobody can tell what harms

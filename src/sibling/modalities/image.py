@@ -235,7 +235,11 @@ class Image:
         return values.round().numpy().astype(self.dtype)
 
     def augment(self, x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
-        """Flips that are harmless, shift, scale, rotation, brightness, contrast, cutout (N, C, H, W)."""
+        """At 1 shifts and scales by up to 12 %, rotates by up to 12 degrees, changes brightness and contrast by up to 20 %
+        and cuts out a square; mirroring only where the data tolerate it.
+
+        x  float32 (N, C, H, W) in [-1, 1]
+        """
         return augment(x, strength, rng, flips=self.flips, colour_channels=3 if self.channels >= 3 else 1)
 
     def fingerprint(self, raw: np.ndarray) -> int:

@@ -215,8 +215,11 @@ class Video:
         return raw
 
     def augment(self, x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
-        """What pictures get (flips that are harmless, shift, scale, rotation, brightness, contrast, cutout), the same
-        on all frames of a clip (N, C, T, H, W); never reversed in time."""
+        """At 1 shifts and scales by up to 12 %, rotates by up to 12 degrees, changes brightness and contrast by up to 20 %
+        and cuts out a square, the same on all frames; mirroring only where the data tolerate it.
+
+        x  float32 (N, C, T, H, W) in [-1, 1]. Never reversed in time.
+        """
         flat = x.flatten(1, 2)  # (N, C, T, H, W) -> (N, C T, H, W): a picture of many channels
         moved = augment(flat, strength, rng, flips=self.flips, colour_channels=flat.shape[1])
         return moved.reshape(x.shape)
