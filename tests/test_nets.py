@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from sibling.nets import Block, Decoder, Discriminator, Encoder, Plan, convolution, fold, unfold
+from sibling.grids import Plan, fold, unfold
+from sibling.nets import Block, Decoder, Discriminator, Encoder, convolution
 
 SHAPES = [
     (2,), (7,), (1, 8, 8), (1, 28, 28), (2, 9, 13), (3, 28, 28), (4, 64, 48), (1, 33), (2, 100), (1, 6, 8, 5),

@@ -20,10 +20,11 @@ from sibling.cli import main
 from sibling.dataset import make_modality
 from sibling.device import generator
 from sibling.errors import BadInput, BadSample, UsageError
+from sibling.grids import changes, joined
 from sibling.metrics.features import RandomFeatures
 from sibling.modalities import clips
 from sibling.modalities.video import Video
-from sibling.nets import Decoder, Discriminator, Encoder, changes, joined
+from sibling.nets import Decoder, Discriminator, Encoder
 
 
 def blob(frames: int = 12, size: tuple[int, int] = (24, 32), colour: tuple[int, ...] = (230,)) -> np.ndarray:

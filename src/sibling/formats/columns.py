@@ -12,11 +12,18 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import BadInput, UsageError
 from ..registry import suggest
+from .cells import (
+    LABELS_COLUMNS,
+    MANY_NUMBERS,
+    is_missing,
+    is_quantity,
+    kind_of,
+    number_of,
+)
 from .labels import KINDS, label_of
 
 __all__ = [
@@ -28,20 +35,14 @@ __all__ = [
     "class_names",
     "find",
     "headers_of",
-    "is_map_name",
-    "names_maps",
     "y_of",
 ]
 
 LABEL_COLUMNS = ("label", "class", "category", "target", "y")
-_LABELS_COLUMNS = ("labels", "tags")
 _NOT_Y = ("file_name", "split", "origin")
-_MAP_NAME = re.compile(r"(.+_map|.+_mask|conditioning_image)(_file_name)?$")
 _FILE_NAME = "_file_name"
 LEAST_NUMBERS = 20  # to say that one of them lies far from the rest
 FAR = 10.0  # times the width that nine in ten of them have
-MOST_STRAYS = 0.1  # of the cells of a column of numbers may be none, and are then faults
-MANY_NUMBERS = 20  # different ones: fewer may be class numbers
 MOST_NAMES = 50  # different texts in a column that nobody called a label: more are remarks or names
 
 
@@ -112,11 +113,11 @@ def find(
     """
     headers = headers_of(rows, name)
     cells = {
-        header: [row[header] for row in rows if not _missing(row.get(header))]
+        header: [row[header] for row in rows if not is_missing(row.get(header))]
         for header in headers
         if header not in _NOT_Y
     }
-    kinds = {header: _kind(header, values, suffixes) for header, values in cells.items()}
+    kinds = {header: kind_of(header, values, suffixes) for header, values in cells.items()}
     file = _File(name, headers, cells, kinds, notes)
     if asked.known is not None:
         return _known(asked.known, file)
@@ -182,7 +183,7 @@ def _of_kind(kind: str, file: _File) -> list[Column]:
     found = [header for header, held in file.kinds.items() if held == seen]
     clear = bool(found) if kind == "value" else len(found) == 1
     if not found:  # what is only possible, too
-        possible = {"value": lambda h: file.kinds[h] == "whole", "labels": lambda h: h in _LABELS_COLUMNS}
+        possible = {"value": lambda h: file.kinds[h] == "whole", "labels": lambda h: h in LABELS_COLUMNS}
         found = [header for header in file.kinds if kind in possible and possible[kind](header)]
         clear = len(found) == 1
     if not clear:
@@ -217,7 +218,7 @@ def _looked(condition: str | None, file: _File) -> list[Column]:
 def _beside_a_label(label: str, condition: str | None, file: _File) -> list[Column]:
     """A column called label is y, alone: others may be ages, places or names of patients."""
     kind = "label"
-    if condition != "label" and _is_quantity(file.cells[label]):
+    if condition != "label" and is_quantity(file.cells[label]):
         kind = "value"
         file.notes.append(
             f"{label} holds {file.different(label)} different numbers with fractions: taken as a value. If they are "
@@ -257,9 +258,9 @@ def _doubt(file: _File, header: str) -> str:
 
 def _stray(values: list[Any]) -> Any:
     """The first cell that is no number in a column where most are, or have a comma for a point; None without one."""
-    strays = [value for value in values if _number(value) is None]
+    strays = [value for value in values if number_of(value) is None]
     commas = [
-        value for value in strays if isinstance(value, str) and _number(value.replace(",", ".")) is not None
+        value for value in strays if isinstance(value, str) and number_of(value.replace(",", ".")) is not None
     ]
     return strays[0] if strays and len(values) - len(strays) + len(commas) > len(values) / 2 else None
 
@@ -284,7 +285,7 @@ def _note_far_numbers(found: list[Column], file: _File) -> None:
     for column in found:
         if column.kind != "value":
             continue
-        numbers = sorted(n for value in file.cells[column.header] if (n := _number(value)) is not None)
+        numbers = sorted(n for value in file.cells[column.header] if (n := number_of(value)) is not None)
         if len(numbers) < LEAST_NUMBERS:
             continue
         low, middle, high = (numbers[round(share * (len(numbers) - 1))] for share in (0.05, 0.5, 0.95))
@@ -296,72 +297,6 @@ def _note_far_numbers(found: list[Column], file: _File) -> None:
                 "and the seen range with it. If it is a mistake, mend or remove that row: the model could hardly tell "
                 "the others apart."
             )
-
-
-# ---- what a column holds --------------------------------------------------------------------------
-
-
-def _kind(header: str, values: list[Any], suffixes: Sequence[str]) -> str:
-    """ "label", "labels", "map", "number" (written with a point), or "whole" (may be classes)."""
-    if not values:
-        return "label"
-    if is_map_name(header) and names_maps(values, suffixes):
-        return "map"
-    if any(isinstance(value, list) for value in values):
-        return "labels"
-    if header in _LABELS_COLUMNS and any(_holds_several(value) for value in values):
-        return "labels"
-    strays = sum(_number(value) is None for value in values)
-    if (
-        strays
-        and strays <= MOST_STRAYS * len(values)
-        and _is_quantity([v for v in values if _number(v) is not None])
-    ):
-        return "number"  # a stray cell among numbers is a fault that its row is named for, not a class
-    if strays:
-        return "label"
-    return "whole" if all(_is_whole(value) for value in values) else "number"
-
-
-def is_map_name(header: str) -> bool:
-    """Whether a column is called like one that names pictures: depth_map, lung_mask, conditioning_image."""
-    return bool(_MAP_NAME.match(header))
-
-
-def names_maps(values: Sequence[Any], suffixes: Sequence[str]) -> bool:
-    """Whether all cells are names of files that can be maps."""
-    return all(isinstance(v, str) and PurePosixPath(v).suffix.lower() in suffixes for v in values)
-
-
-def _is_quantity(values: list[Any]) -> bool:
-    numbers = [_number(value) for value in values]
-    if any(number is None for number in numbers):
-        return False
-    return len(set(numbers)) > MANY_NUMBERS and any(n != round(n) for n in numbers if n is not None)
-
-
-def _holds_several(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.search(r"[|;]|^\s*\[.*\]\s*$", value))
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, str) and "_" in value:
-        return None  # Python reads 1_000
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and bool(re.fullmatch(r"\s*[+-]?\d+\s*", value)))
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _short(header: str) -> str:
@@ -385,10 +320,10 @@ def cell_of(value: Any, kind: str, place: str) -> Any:
         return _names_of(value, place)
     if kind == "label":
         return label_of(value, place)
-    if _missing(value):
+    if is_missing(value):
         return None
     if kind == "value":
-        number = _number(value)
+        number = number_of(value)
         if number is None:
             raise BadInput(f"{place}: {str(value)[:60]!r} is not a number. Mend it, or take another column.")
         return number

@@ -26,7 +26,8 @@ from ..errors import BadInput, UnsafeFile
 from ..files import CARDS, MANIFEST, copy_file, to_line, write_bytes
 from ..png import from_text
 from ..types import Record
-from .columns import Asked, Column, cell_of, cells_of, find, headers_of, is_map_name, names_maps, y_of
+from .cells import is_map_name, names_maps
+from .columns import Asked, Column, cell_of, cells_of, find, headers_of, y_of
 from .labels import METADATA, SPLITS, manifest_of, rows_of, safe_name, split_of, told_columns
 from .naming import INTERNAL, Names
 

@@ -16,7 +16,8 @@ from ..errors import BadInput
 from ..types import Record
 from . import features
 from .archive import MOST_BYTES
-from .columns import LABEL_COLUMNS, Asked, Column, cell_of, cells_of, class_names, find, is_map_name, y_of
+from .cells import is_map_name
+from .columns import LABEL_COLUMNS, Asked, Column, cell_of, cells_of, class_names, find, y_of
 from .labels import info_of, split_of, told_columns
 from .naming import Names
 from .shards import REST, WRITTEN, part_of, shards_of

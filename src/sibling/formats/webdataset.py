@@ -20,18 +20,8 @@ from ..files import move, new_tar, to_line
 from ..png import from_text
 from ..types import Record
 from .archive import MOST_BYTES, members
-from .columns import (
-    LABEL_COLUMNS,
-    MOST_NAMES,
-    Asked,
-    Column,
-    cell_of,
-    cells_of,
-    class_names,
-    find,
-    is_map_name,
-    y_of,
-)
+from .cells import is_map_name
+from .columns import LABEL_COLUMNS, MOST_NAMES, Asked, Column, cell_of, cells_of, class_names, find, y_of
 from .labels import split_of, told_columns
 from .naming import INTERNAL, ending
 from .shards import REST, WRITTEN, part_of, shards_of

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..device import seeded
-from ..nets import changes, convolution, unfold
+from ..grids import changes, unfold
+from ..nets import convolution
 
 __all__ = ["RandomFeatures", "in_batches"]
 

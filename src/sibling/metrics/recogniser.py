@@ -15,7 +15,7 @@ from torch import nn
 
 from ..device import autocast, best, generator, numpy_generator, seeded
 from ..errors import Stopped
-from ..nets import joined, unfold
+from ..grids import joined, unfold
 
 __all__ = ["Pool", "Recogniser", "epochs_of", "new_recogniser", "optimise", "train_recogniser"]
 

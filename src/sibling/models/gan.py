@@ -22,7 +22,8 @@ from torch import nn
 
 from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
-from ..nets import Decoder, Discriminator, joined
+from ..grids import joined
+from ..nets import Decoder, Discriminator
 from ..types import Batch, Cond, Condition
 from .critic import CLIP, Critic, Ledger, channels_last, faded, on_device
 from .game import LOSSES

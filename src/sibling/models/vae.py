@@ -22,7 +22,8 @@ import torch
 
 from ..device import autocast, best, generator, seeded
 from ..errors import UnsafeFile, UsageError
-from ..nets import Decoder, Discriminator, Encoder, joined
+from ..grids import joined
+from ..nets import Decoder, Discriminator, Encoder
 from ..types import Batch, Cond, Condition
 from .critic import Critic, Ledger, channels_last, on_device
 from .prior import fit_local, fit_mixture

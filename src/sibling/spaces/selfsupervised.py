@@ -19,9 +19,9 @@ from torch import nn
 from ..dataset import Dataset
 from ..device import best, generator, seed_of, seeded
 from ..errors import UsageError
+from ..grids import joined
 from ..judge import fetcher
 from ..metrics.recogniser import Augment, Recogniser, epochs_of, optimise
-from ..nets import joined
 
 __all__ = ["LEAST_ROWS", "SelfSupervised", "build", "contrast", "train_selfsupervised"]
 
