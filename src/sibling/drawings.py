@@ -1,4 +1,4 @@
-"""What a page shows that is not text: sheets of pictures as PNG, charts as inline SVG.
+"""The charts of a page, as inline SVG.
 
 Knows no run folder and no page. A chart's colours are CSS variables of the page around it, so that
 one drawing is legible on a light and on a dark ground.
@@ -6,18 +6,14 @@ one drawing is legible on a light and on a dark ground.
 
 from __future__ import annotations
 
-import base64
 import io
 import re
-import struct
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,18 +23,10 @@ __all__ = [
     "Line",
     "arms_chart",
     "curve_chart",
-    "fitting",
     "lines_chart",
-    "moving_sheet",
-    "png",
-    "sheet",
-    "shrunk",
-    "uri",
     "visible",
-    "wav_uri",
 ]
 
-EDGES = (128, 96, 64, 48, 32, 24, 16)  # the longest side of one picture in pixels, tried in turn
 POINTS = 300  # of a curve
 WINDOW = 20  # a running mean is over this part of a curve: a twentieth
 UPRIGHTS = 20  # the last ones, of those that one chart marks
@@ -55,105 +43,6 @@ def visible(text: str, limit: int = 400) -> str:
     """Text as one can show it: control, direction and undecodable characters become escapes; clipped."""
     text = text if len(text) <= limit else text[:limit] + "…"
     return _UNSEEN.sub(lambda hit: hit.group().encode("unicode_escape").decode("ascii"), text)
-
-
-# ---------------------------------------------------------------- pictures
-
-
-def png(picture: Image.Image) -> bytes:
-    """The bytes of a PNG file."""
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
-
-
-def uri(data: bytes) -> str:
-    """The bytes of a PNG or GIF file as a data URI."""
-    kind = "gif" if data[:4] == b"GIF8" else "png"
-    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
-
-
-def wav_uri(samples: np.ndarray, rate: int) -> str:
-    """int16 (T,) -> a mono WAV file as a data URI."""
-    data = samples.astype("<i2").tobytes()
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)  # PCM, one channel, 16 bits
-    body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
-    content = struct.pack("<4sI", b"RIFF", len(body)) + body
-    return "data:audio/wav;base64," + base64.b64encode(content).decode("ascii")
-
-
-def sheet(pictures: np.ndarray, columns: int, edge: int) -> bytes:
-    """uint8 (n, H, W, 3) -> one PNG with the pictures in rows, none longer than `edge` pixels."""
-    return png(_whole(pictures, columns, edge))
-
-
-def moving_sheet(clips: np.ndarray, columns: int, edge: int, rate: float) -> bytes:
-    """uint8 (n, T, H, W, 3) -> one endless GIF of the clips in rows, T frames at `rate` a second."""
-    white = (255, 255, 255, 255)
-    frames = []
-    for t in range(clips.shape[1]):
-        whole = _whole(clips[:, t], columns, edge)
-        frames.append(Image.alpha_composite(Image.new("RGBA", whole.size, white), whole).convert("RGB"))
-    palette = frames[len(frames) // 2].quantize(256)  # one for all: else colours flicker
-    still = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    file = io.BytesIO()
-    still[0].save(
-        file, "GIF", save_all=True, append_images=still[1:], duration=max(20, round(1000 / rate)), loop=0
-    )
-    return file.getvalue()
-
-
-def _whole(pictures: np.ndarray, columns: int, edge: int) -> Image.Image:
-    _, height, width, _ = pictures.shape
-    scale = min(1.0, edge / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    gap = 1 if max(size) < 24 else 2
-    rows = -(-len(pictures) // columns)
-    whole = Image.new("RGBA", (columns * (size[0] + gap) - gap, rows * (size[1] + gap) - gap))
-    for i, pixels in enumerate(pictures):
-        picture = Image.fromarray(pixels)
-        if scale < 1:
-            picture = picture.resize(size, Image.Resampling.BOX)
-        row, column = divmod(i, columns)
-        whole.paste(picture, (column * (size[0] + gap), row * (size[1] + gap)))
-    return whole
-
-
-def fitting(make: Callable[[int], Iterable[bytes]], budget: int) -> list[str]:
-    """Sheets as data URIs, at the largest picture size whose bytes stay within a budget.
-
-    make    (longest side of one picture) -> the sheets, one by one
-    budget  bytes before base64, which adds a third; the smallest size is taken whatever it needs
-    """
-    for edge in EDGES:
-        sheets: list[bytes] = []
-        used = 0
-        for one in make(edge):
-            sheets.append(one)
-            used += len(one)
-            if used > budget and edge != EDGES[-1]:
-                break
-        else:
-            break
-    return [uri(one) for one in sheets]
-
-
-def shrunk(path: Path, budget: int) -> Image.Image:
-    """A PNG file, decoded, at a size whose PNG stays within a budget of bytes. Raises ValueError, OSError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path, formats=["PNG"]) as file:
-                picture = file.convert("RGB")
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise ValueError("the picture is too large to be shown") from error
-    picture.thumbnail((1200, 1200))
-    while len(png(picture)) > budget:
-        picture.thumbnail((max(1, picture.width // 2), max(1, picture.height // 2)))
-    return picture
-
-
-# ---------------------------------------------------------------- charts
 
 
 def _svg(draw: Callable[[Figure], None], name: str, width: float, height: float) -> Markup:

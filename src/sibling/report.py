@@ -21,18 +21,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, Undefined
 from markupsafe import Markup
 
-from .drawings import (
-    arms_chart,
-    curve_chart,
-    fitting,
-    moving_sheet,
-    png,
-    sheet,
-    shrunk,
-    uri,
-    visible,
-    wav_uri,
-)
+from .drawings import arms_chart, curve_chart, visible
+from .embedded import fitting, moving_sheet, png, sheet, shrunk, uri, wav_uri
 from .errors import BadInput, UsageError
 from .files import MANIFEST, hash_bytes, is_unfinished, read_json, read_jsonl, write_bytes, write_json
 from .game import finite, game_view, log_rows
