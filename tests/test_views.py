@@ -76,6 +76,9 @@ def test_what_is_written() -> None:
         written_text(advice | {"write": "nothing"})
         == f"the tuned classic augmentation (augmentation.json), and {nothing}"
     )
+    plain = advice | {"write": "nothing", "augmentation": {"strength": None}}
+    best = "the recipe that was best, without augmentation (augmentation.json)"
+    assert written_text(plain) == f"{best}, and {nothing}"
     assert written_text({}) == nothing
     assert (
         written_text(advice, anyway=True) == "all 500 synthetic samples, against the verdict (--write-anyway)"

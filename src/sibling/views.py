@@ -212,8 +212,11 @@ def written_text(advice: View, *, anyway: bool = False) -> str:
         kept = amount(advice.get("amount"))
         of = "" if have is None else f" of {have:,}"
         return f"{count(kept)}{of} synthetic samples, the part that was tested"
-    tuned = "the tuned classic augmentation (augmentation.json), and " if advice.get("augmentation") else ""
-    return f"{tuned}no synthetic sample, because the verdict does not support it"
+    recipe = advice.get("augmentation") or {}
+    best = "the recipe that was best, without augmentation"
+    if "strength" not in recipe or finite(recipe["strength"]):
+        best = "the tuned classic augmentation"
+    return f"{f'{best} (augmentation.json), and ' if recipe else ''}no synthetic sample, because the verdict does not support it"
 
 
 def _amounts(advice: View) -> list[View]:
