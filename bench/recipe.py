@@ -112,7 +112,8 @@ def arms(data: Dataset, snapshot: Snapshot, model: str, name: str, seed: int) ->
         return Source(other.fetch, soft_labels(data, bench, recipe, real, other, seed))
 
     soft_fakes = soft(fakes)
-    half = np.sort(rng.permutation(len(fakes))[: max(1, len(fakes) // 5)])
+    mixed_up = rng.permutation(len(fakes))
+    fifth, few = mixed_up[: max(1, len(fakes) // 5)], mixed_up[: max(20, len(fakes) // 50)]
     found = {
         "real + classic": (pool_of(real), recipe),
         "real + classic + mixup": (pool_of(real), recipe.but(mix="mixup")),
@@ -122,9 +123,26 @@ def arms(data: Dataset, snapshot: Snapshot, model: str, name: str, seed: int) ->
         "real + duplicates": (pool_of(real, placebo), recipe),
         "real + duplicates, soft": (pool_of(real_hot, soft(placebo)), recipe),
         "real + synthetic": (pool_of(real, fakes), recipe),
-        "real + synthetic, a fifth": (pool_of(real, fakes.take(half)), recipe),
-        "real + synthetic + mixup": (pool_of(real, fakes), recipe.but(mix="mixup")),
-        "real + synthetic + cutmix": (pool_of(real, fakes), recipe.but(mix="cutmix")),
+        "real + synthetic, a fifth": (pool_of(real, fakes.take(fifth)), recipe),
+        "real + synthetic, origins": (pool_of(real, fakes), recipe.but(balance="origins")),
+        "real + synthetic, a fifth, weights": (
+            pool_of(real, fakes.take(fifth)),
+            recipe.but(balance="weights"),
+        ),
+        "real + synthetic, a fifth, origins": (
+            pool_of(real, fakes.take(fifth)),
+            recipe.but(balance="origins"),
+        ),
+        "real + synthetic, 2 %, weights": (pool_of(real, fakes.take(few)), recipe.but(balance="weights")),
+        "real + synthetic, 2 %, origins": (pool_of(real, fakes.take(few)), recipe.but(balance="origins")),
+        "real + synthetic, origins, as it is": (
+            pool_of(real, fakes),
+            recipe.but(balance="origins", strength=None),
+        ),
+        "real + synthetic, origins, cutmix": (
+            pool_of(real, fakes),
+            recipe.but(balance="origins", mix="cutmix"),
+        ),
         "real + synthetic, soft": (pool_of(real_hot, soft_fakes), recipe),
         "real + synthetic, soft + cutmix": (pool_of(real_hot, soft_fakes), recipe.but(mix="cutmix")),
         "real + shuffled labels": (

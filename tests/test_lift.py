@@ -480,6 +480,25 @@ def test_class_weights_and_sampling_by_hand() -> None:
     assert y[recipe._order(pool, plain, task, 0)].mean() == pytest.approx(0.1)
 
 
+def test_origins_come_alike_often_in_each_class() -> None:
+    def of(y: np.ndarray) -> Source:
+        return Source(lambda rows: torch.zeros(len(rows), 1), y)
+
+    # Class 0 has 90 real samples and no synthetic one, class 1 has 10 and 190, class 2 none and 50.
+    pool = pool_of(of(np.repeat([0, 1], [90, 10])), of(np.repeat([1, 2], [190, 50])))
+    drawn = recipe._order(pool, Recipe(400, 10, balance="origins"), Classes(list("abc")), 0)
+    cells = [
+        ((pool.labels[drawn] == c) & (pool.origins[drawn] == o)).mean() for c in range(3) for o in range(2)
+    ]
+    assert cells == pytest.approx([1 / 3, 0, 1 / 6, 1 / 6, 0, 1 / 3], abs=0.03)
+    numbers = pool_of(
+        Source(of(np.zeros(30)).fetch, np.zeros((30, 2))), Source(of(np.zeros(90)).fetch, np.zeros((90, 2)))
+    )
+    task = Values(["u", "v"], np.zeros(2), np.ones(2))
+    drawn = recipe._order(numbers, Recipe(400, 10, balance="origins"), task, 0)
+    assert (drawn < 30).mean() == pytest.approx(0.5, abs=0.03)
+
+
 def test_the_least_surprised_recipe_is_chosen_and_the_usual_one_stays_within_chance() -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, 100)
     runs = [0.5 + noise, 0.49 + noise[::-1], 0.9 + noise]

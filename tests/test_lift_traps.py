@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import blobs, dataset
+from scipy.stats import norm
 from test_lift import ARMS, TINY, bench_of, constructed, hard, made_of, noisy_blobs, said, side, with_y
 from torch import nn
 
@@ -25,8 +26,8 @@ from sibling.lift.arms import CANDIDATE, CONTROL, Arm, arms_of, names_of, shuffl
 from sibling.lift.compare import _advice, _source, compare, why_no_task
 from sibling.lift.effort import EFFORTS
 from sibling.lift.recipe import Recipe, Run, Source, choose, pool_of, train
-from sibling.lift.statistics import Lifts, evenness, power, samples_tested
-from sibling.lift.tasks import Classes, Values, task_of
+from sibling.lift.statistics import Lifts, evenness, expected_power, power, samples_tested
+from sibling.lift.tasks import Classes, Labels, Values, task_of
 from sibling.lift.trial import _hopeless, cost
 from sibling.support import supported
 from sibling.types import Verdict
@@ -158,6 +159,25 @@ def test_the_power_that_is_printed_is_that_of_the_metric(caplog: pytest.LogCaptu
     assert ", ".join(names_of(imbalanced=True, pseudo=False)) in plan
     assert "; 2 seeds each, the last two 1" in plan
     assert "trainings of" in caplog.text
+
+
+def test_labels_and_numbers_have_an_expected_power_too() -> None:
+    half = (np.arange(200) % 2)[:, None].astype(np.float32)
+    labels = Labels(["hat"])
+    as_classes = expected_power(Classes(["a", "b"]), half[:, 0].astype(int), 200)
+    assert expected_power(labels, half, 200) == as_classes.replace("accuracy", "macro-F1")
+    rare = half * (np.arange(200) < 20)[:, None]
+    assert expected_power(labels, rare, 200) == f"a lift below about {power(20):.1f} points of macro-F1"
+    assert "macro-F1" in expected_power(labels, np.zeros((5, 1)), 5)  # nobody has it: nothing can be seen
+    # Numbers: what a paired interval over simulated errors of this kind is wide.
+    rng, n = np.random.default_rng(0), 400
+    gauss = rng.multivariate_normal([0, 0], [[1, 0.62], [0.62, 1]], 200_000)
+    errors = -np.log(norm.sf(gauss))  # exponential; correlated by a half
+    assert np.corrcoef(errors.T)[0, 1] == pytest.approx(0.55, abs=0.05)
+    width = 196 * (errors[:, 0] - errors[:, 1]).std() / np.sqrt(n) / errors.mean()
+    told = expected_power(Values(["age"], np.zeros(1), np.ones(1)), np.zeros((n, 1)), n)
+    assert told == "a change of the mean absolute error by less than about 10 %"
+    assert width == pytest.approx(10, abs=1)
 
 
 @pytest.mark.parametrize(

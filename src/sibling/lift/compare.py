@@ -22,7 +22,7 @@ from .arms import CANDIDATE, names_of, rare_classes
 from .curve import worth
 from .effort import Effort
 from .recipe import Bench, Recipe, Source
-from .statistics import evenness, power, samples_tested
+from .statistics import expected_power, samples_tested
 from .tasks import Classes, Task, task_of
 from .trial import Trial, cost, trial
 
@@ -150,12 +150,10 @@ def _say_plan(
 ) -> None:
     """What can be seen at all, what will be done, and how long it will take: before it is done."""
     held = min(splits * len(bench.test), len(data.rows(origin="real")))
-    if isinstance(bench.task, Classes):
-        even = evenness(bench.test.y) if bench.task.balanced else 1.0
-        log.info(
-            "  power        with %d real test samples a lift below about %.1f points of %s cannot be seen",
-            held, power(held * even), bench.task.metric,
-        )  # fmt: skip
+    log.info(
+        "  power        with %d real test samples %s cannot be seen",
+        held, expected_power(bench.task, bench.test.y, held),
+    )  # fmt: skip
     rare = bool(rare_classes(real.y, bench.task))
     trainings, minutes = cost(real, bench, recipe, effort, seed, rare, pseudo)
     log.info(

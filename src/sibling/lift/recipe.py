@@ -14,12 +14,18 @@ from ..device import best, generator, numpy_generator, seed_of, seeded
 from ..errors import NumericalError, UsageError
 from ..metrics.features import in_batches
 from ..metrics.recogniser import Augment, Pool, epochs_of, new_recogniser, optimise
-from .tasks import Task, even_weights
+from .tasks import Classes, Task, even_weights
 
 __all__ = ["Bench", "Recipe", "Run", "Source", "choose", "mixed", "pool_of", "subset", "train"]
 
 Fetch = Callable[[np.ndarray], torch.Tensor]
 MIXES = ("mixup", "cutmix")
+BALANCES = {
+    "": "",
+    "weights": "; rare classes weigh more in the loss",
+    "sampling": "; rare classes are drawn more often",
+    "origins": "; in each class real samples are drawn as often as synthetic ones",
+}
 ALPHA = 0.4  # of the Beta distribution of mixup
 
 
@@ -33,7 +39,8 @@ class Recipe:
     weight_decay   of AdamW
     strength       of classic augmentation; None = not even the harmless flips
     mix            "", "mixup" (Zhang et al. 2018) or "cutmix" (Yun et al. 2019)
-    balance        "", "weights" (rare classes weigh more in the loss) or "sampling" (they are drawn more often)
+    balance        "", "weights" (rare classes weigh more in the loss), "sampling" (they are drawn more often) or "origins"
+                   (all classes are drawn alike often, and within a class the real samples as often as the others)
     """
 
     steps: int
@@ -55,7 +62,7 @@ class Recipe:
             classic = "no augmentation"
         else:
             classic = f"classic augmentation of strength {self.strength:g}"
-        return classic + (f" and {self.mix}" if self.mix else "")
+        return classic + (f" and {self.mix}" if self.mix else "") + BALANCES[self.balance]
 
 
 @dataclass(frozen=True)
@@ -219,12 +226,17 @@ def mixed(x: torch.Tensor, mix: str, rng: np.random.Generator) -> tuple[torch.Te
 
 
 def _order(pool: Pool, recipe: Recipe, task: Task, seed: int) -> np.ndarray:
-    """Which samples come when: in epochs, or drawn so that all classes come alike often."""
+    """Which samples come when: in epochs, or drawn so that all classes, and in them all origins, come alike often."""
     total = recipe.steps * recipe.batch
-    if recipe.balance != "sampling":
+    if recipe.balance not in ("sampling", "origins"):
         return epochs_of(len(pool), total, seed, "pool")
-    counts = np.bincount(pool.labels, minlength=task.outputs)
-    p = 1 / counts[pool.labels]
+    kinds = pool.labels if isinstance(task, Classes) else np.zeros(len(pool), np.int64)
+    p = 1 / np.bincount(kinds)[kinds]
+    if recipe.balance == "origins":
+        cells = kinds * (pool.origins.max() + 1) + pool.origins
+        # A class of one origin still comes as often as the others.
+        origins = np.array([len(np.unique(pool.origins[kinds == kind])) for kind in range(kinds.max() + 1)])
+        p = 1 / (np.bincount(cells)[cells] * origins[kinds])
     return numpy_generator(seed, "pool").choice(len(pool), total, p=p / p.sum())
 
 

@@ -17,10 +17,10 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from ..metrics.intervals import Z95
-from .tasks import Classes, Task
+from .tasks import Classes, Labels, Task
 from .trial import Trial
 
-__all__ = ["Lifts", "alike", "evenness", "lifts", "power", "samples_tested", "spread_of"]
+__all__ = ["Lifts", "alike", "evenness", "expected_power", "lifts", "power", "samples_tested", "spread_of"]
 
 BLOCK = 200  # draws at a time: 200 x 10,000 weights are 8 MB
 DISCORDANCE = 0.1
@@ -210,3 +210,25 @@ def power(n_test: float, discordance: float = DISCORDANCE) -> float:
     Source: McNemar's test, normal approximation: 1.96 * sqrt(discordance / n).
     """
     return 100 * Z95 * math.sqrt(discordance / max(1, n_test))
+
+
+def expected_power(task: Task, y: np.ndarray, n_test: int) -> str:
+    """The smallest lift that n_test answers are expected to show at 95 %, in words: before any of them is there.
+
+    y  (n, ...) targets of the test part, or of the part of it that there is yet
+
+    Classes and labels: two recognisers disagree on every tenth answer, see `power`. Each of them moves the F1 of a label by
+    one part in twice the samples that have it; labels count alike. A label that half of the samples have is like two
+    classes. Numbers: absolute errors that spread as far as their mean, correlated by a half between two recognisers.
+    """
+    if isinstance(task, Classes):
+        told = power(n_test * (evenness(y) if task.balanced else 1.0))
+    elif isinstance(task, Labels):
+        counts = y.sum(0)  # (L,)
+        counts = counts[counts > 0] * (n_test / max(1, len(y)))
+        told = power(2 * len(counts) ** 2 / float((1 / counts).sum()) if len(counts) else 0.0)
+    else:
+        return (
+            f"a change of the {task.metric} by less than about {100 * Z95 / math.sqrt(max(1, n_test)):.0f} %"
+        )
+    return f"a lift below about {told:.1f} points of {task.metric}"

@@ -188,20 +188,23 @@ def _candidate(
     notes: list[str],
 ) -> tuple[np.ndarray, Recipe]:  # fmt: skip
     """Rows of the synthetic samples that the candidate takes, and how it is trained. It is tuned as the real samples
-    are, on the same part: augmented as much, or not at all, with all, fewer or those of rare classes alone, mixed
-    or not. A candidate that must keep the rival's recipe would compare recipes: samples enough need no augmentation."""
+    are, on the same part: augmented as much, or not at all, its classes and origins drawn as they come or alike often,
+    with all, fewer or those of rare classes alone, mixed or not. A candidate that must keep the rival's recipe would
+    compare recipes: samples enough need no augmentation."""
     if len(bench.val) < LEAST_VAL:
         return np.arange(len(fake)), recipe
     pool = pool_of(real, fake)
+
+    def best(what: str, options: Sequence[tuple[str, Pool, Recipe]], usual: int | None) -> int:
+        number, note = _best(f"candidate's {what}", options, bench, seed, usual)
+        notes.append(note)
+        return number
+
     strengths = [None, *_strengths(bench, effort)]
-    number, note = _best(
-        "candidate's augmentation",
-        [(recipe.but(strength=s).in_words, pool, recipe.but(strength=s)) for s in strengths],
-        bench,
-        seed,
-    )
-    own = recipe.but(strength=strengths[number])
-    notes.append(note)
+    tried = [recipe.but(strength=s) for s in strengths]
+    own = tried[best("augmentation", [(r.in_words, pool, r) for r in tried], None)]
+    tried = [own.but(balance=balance) for balance in ("", "origins", *(["weights"] if rare else []))]
+    own = tried[best("balance", [(r.balance or "as they come", pool, r) for r in tried], 0)]
     sizes = sorted(
         {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios} | {len(fake)}
     )
@@ -211,13 +214,11 @@ def _candidate(
         if len(few):
             options[f"the {len(few):,} synthetic samples of rare classes"] = few
     pools = [(name, pool_of(real, fake.take(rows)), own) for name, rows in options.items()]
-    number, note = _best("candidate's amount", pools, bench, seed, len(sizes) - 1)  # all of them
-    notes.append(note)
-    pool = pools[number][1]
-    both = [("as it is", pool, own), (f"{mix} too", pool, own.but(mix=mix))]
-    mixed, note = _best("candidate's mix", both, bench, seed, 0)
-    notes.append(note)
-    return list(options.values())[number], both[mixed][2]
+    amount = best("amount", pools, len(sizes) - 1)  # all of them
+    pool = pools[amount][1]
+    tried = [own, own.but(mix=mix)]
+    own = tried[best("mix", [("as it is", pool, own), (f"{mix} too", pool, tried[1])], 0)]
+    return list(options.values())[amount], own
 
 
 def _strengths(bench: Bench, effort: Effort) -> list[float]:

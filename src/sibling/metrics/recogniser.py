@@ -27,6 +27,8 @@ class Pool:
 
     sources  list of (fetch, labels): `fetch(rows)` gives float32 (N, C, *S), labels is (n, ...): class numbers,
              0 and 1 for each of several labels, or numbers
+
+    After that: labels (N, ...) of all, origins (N,) the number of the source of each
     """
 
     def __init__(self, sources: Sequence[tuple[Callable[[np.ndarray], torch.Tensor], np.ndarray]]) -> None:
@@ -34,6 +36,7 @@ class Pool:
         self._fetch = [fetch for fetch, _ in sources]
         self._starts = np.cumsum([0, *(len(labels) for _, labels in sources)])
         self.labels = np.concatenate([labels for _, labels in sources])
+        self.origins = np.repeat(np.arange(len(sources)), [len(labels) for _, labels in sources])
 
     def __len__(self) -> int:
         return len(self.labels)
