@@ -311,7 +311,34 @@ def test_a_class_of_one_sample_leans_on_the_spread_of_the_others() -> None:
     codes = np.concatenate([rng.normal(0, 3, (200, 2)), [[50.0, 50.0]]])
     fitted = fit_mixture(codes, ["many"] * 200 + ["one"], ["many", "one"], components=3, rng=rng)
     np.testing.assert_allclose(fitted["means"][1, 0], [50, 50], atol=1e-4)
-    assert np.diag(fitted["cholesky"][1, 0]) == pytest.approx([3, 3], abs=0.7)
+    assert np.diag(fitted["cholesky"][1, 0]) == pytest.approx([1.5, 1.5], abs=0.35)
+
+
+def test_few_samples_of_a_class_have_others_between_them_and_not_in_their_midst() -> None:
+    """Samples on a ring: one Gaussian for all of them would fill it."""
+    angles = np.arange(16) * 2 * np.pi / 16
+    ring = np.zeros((16, 6))
+    ring[:, 0], ring[:, 1] = 10 * np.cos(angles), 10 * np.sin(angles)
+    rng = np.random.default_rng(0)
+    others = rng.normal(0, 2, (300, 6)) + 30
+    fitted = fit_mixture(
+        np.concatenate([ring, others]),
+        ["ring"] * 16 + ["many"] * 300,
+        ["ring", "many"],
+        components=40,
+        rng=rng,
+    )
+    used = np.flatnonzero(fitted["weights"][0])
+    picked = rng.choice(used, 2_000)
+    drawn = fitted["means"][0][picked] + np.einsum(
+        "nij,nj->ni", fitted["cholesky"][0][picked], rng.normal(size=(2_000, 6))
+    )
+    radius = np.linalg.norm(drawn[:, :2], axis=1)
+    assert (radius > 6).all()
+    assert radius.mean() == pytest.approx(9, abs=1)
+    assert len(np.unique(np.arctan2(drawn[:, 1], drawn[:, 0]).round(1))) > 55  # all around it: of 63
+    one = np.cov(ring.T)  # the negative control
+    assert (np.linalg.norm(rng.multivariate_normal(np.zeros(6), one, 2_000)[:, :2], axis=1) < 6).mean() > 0.2
 
 
 def test_the_same_codes_give_the_same_prior() -> None:

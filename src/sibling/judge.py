@@ -96,7 +96,8 @@ def batch_for(n: int) -> int:
 
 
 def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Recogniser:
-    """A recogniser trained on these real rows with classic augmentation."""
+    """A recogniser trained on these real rows with classic augmentation. It judges samples that were asked for one by
+    one, so a class that is rare among the rows is as likely to it as the others."""
     numbers = Numbers.of(data)
     return train_recogniser(
         Pool([(fetcher(data, rows), numbers(data, rows))]),
@@ -107,6 +108,7 @@ def recogniser_of(data: Dataset, rows: np.ndarray, seed: int, what: str) -> Reco
         seed=seed_of(seed, what),
         augment=data.modality.augment,
         strength=CLASSIC_STRENGTH,
+        even_classes=True,
     )
 
 

@@ -28,8 +28,8 @@ class Effect:
     """Diversity and utility of synthetic samples, with and without what one filter alone drops of them.
 
     Diversity: the mean distance between two of them in random features, relative to real training samples.
-    Utility: the accuracy on real val samples of a recogniser that is trained on them alone, with equal steps and
-    the same seed. The val part also set the limits; the frozen test part is not looked at.
+    Utility: the accuracy on real val samples, of the classes that were made, of a recogniser that is trained on them
+    alone, with equal steps and the same seed. The val part also set the limits; the frozen test part is not looked at.
     """
 
     def __init__(self, real: Real, seen: Seen) -> None:
@@ -39,7 +39,8 @@ class Effect:
         train = most_rows(real.train, MOST, real.seed, "effect", "train")
         self.features = random_features(seen.fakes, self.rows, real.network)
         self.real_features = random_features(real.data, train, real.network)
-        self.val = most_rows(real.val, MOST_VAL, real.seed, "effect", "val")
+        made = np.isin(real.numbers(real.data, real.val), seen.claimed) if real.has_classes else slice(None)
+        self.val = most_rows(real.val[made], MOST_VAL, real.seed, "effect", "val")
         self.before = self._measured(np.ones(len(self.rows), bool))
 
     def __call__(self, one: Filter, wrong: np.ndarray) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class Effect:
         pool = Pool([(fetcher(fakes, rows), real.numbers(fakes, rows))])
         recogniser = train_recogniser(
             pool, shape=real.data.shape, classes=len(real.numbers.names), steps=STEPS, batch=BATCH,
-            seed=seed_of(real.seed, "utility"),
+            seed=seed_of(real.seed, "utility"), even_classes=True,
         )  # fmt: skip
         said = recogniser.probabilities(fetcher(real.data, self.val), len(self.val)).argmax(1).numpy()
         return round(float((said == real.numbers(real.data, self.val)).mean()), 4)
@@ -86,7 +87,7 @@ class Effect:
         if not self.real.has_classes:
             return "No utility: y has no classes to recognise."
         if not self._can_recognise:
-            return f"No utility: {len(self.val)} real val samples are too few ({LEAST_VAL} are needed)."
+            return f"No utility: {len(self.val)} real val samples of these classes are too few ({LEAST_VAL} are needed)."
         share, n = self.before[1] or 0.0, len(self.val)
         chance = Z95 * math.sqrt(2 * max(share * (1 - share), 1 / n) / n)
         return (

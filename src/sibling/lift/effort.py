@@ -71,8 +71,7 @@ class Effort:
                 len(self.strengths),
                 self.mixes,
                 len(self.strengths) + 1,
-                2 + imbalanced,
-                len(self.ratios) + 1 + imbalanced,
+                (len(self.ratios) + 1 + 2 * imbalanced) * (2 + imbalanced),
                 2,
             )
             if n > 1

@@ -15,7 +15,7 @@ from ..metrics.recogniser import Pool
 from ..progress import Display
 from .arms import PLACEBO, Arm, arms_of, rare_classes
 from .effort import Effort
-from .recipe import MIXES, Bench, Recipe, Run, Source, choose, pool_of, train
+from .recipe import BALANCES, MIXES, Bench, Recipe, Run, Source, choose, pool_of, train
 from .tasks import Classes, Values, even_weights
 
 __all__ = ["Trial", "cost", "in_parallel", "job", "trial"]
@@ -23,6 +23,7 @@ __all__ = ["Trial", "cost", "in_parallel", "job", "trial"]
 log = logging.getLogger("sibling")
 
 LEAST_VAL = 20  # fewer cannot choose between recipes
+RARE_RATIOS = (10, 1)  # synthetic samples of rare classes for each real one of those, the usual number first
 HOPELESS = 3.5  # standard errors on the val part: a rival that far behind another is not repeated
 
 
@@ -193,32 +194,36 @@ def _candidate(
     compare recipes: samples enough need no augmentation."""
     if len(bench.val) < LEAST_VAL:
         return np.arange(len(fake)), recipe
-    pool = pool_of(real, fake)
 
     def best(what: str, options: Sequence[tuple[str, Pool, Recipe]], usual: int | None) -> int:
         number, note = _best(f"candidate's {what}", options, bench, seed, usual)
         notes.append(note)
         return number
 
-    strengths = [None, *_strengths(bench, effort)]
-    tried = [recipe.but(strength=s) for s in strengths]
-    own = tried[best("augmentation", [(r.in_words, pool, r) for r in tried], None)]
-    tried = [own.but(balance=balance) for balance in ("", "origins", *(["weights"] if rare else []))]
-    own = tried[best("balance", [(r.balance or "as they come", pool, r) for r in tried], 0)]
-    sizes = sorted(
-        {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios} | {len(fake)}
-    )
-    options = {f"{size:,} synthetic samples": fake.first(size) for size in sizes}
-    if rare:
-        few = fake.first(len(fake), rare)
-        if len(few):
-            options[f"the {len(few):,} synthetic samples of rare classes"] = few
-    pools = [(name, pool_of(real, fake.take(rows)), own) for name, rows in options.items()]
-    amount = best("amount", pools, len(sizes) - 1)  # all of them
-    pool = pools[amount][1]
-    tried = [own, own.but(mix=mix)]
-    own = tried[best("mix", [("as it is", pool, own), (f"{mix} too", pool, tried[1])], 0)]
-    return list(options.values())[amount], own
+    # Rare classes: some synthetic samples of each, and weights for what they still lack. Else all, as they come.
+    amounts = _amounts(real, fake, effort, rare)
+    balances = ("weights", "origins", "") if rare else ("", "origins")
+    start, pool = recipe.but(balance=balances[0]), pool_of(real, fake.take(amounts[0][1]))
+    strengths = [start.but(strength=s) for s in (None, *_strengths(bench, effort))]
+    own = strengths[best("augmentation", [(r.in_words, pool, r) for r in strengths], None)]
+    grid = [(name, rows, own.but(balance=balance)) for name, rows in amounts for balance in balances]
+    pools = [(f"{name}{BALANCES[r.balance]}", pool_of(real, fake.take(rows)), r) for name, rows, r in grid]
+    number = best("amount and balance", pools, 0)
+    pool, (_, rows, own) = pools[number][1], grid[number]
+    mixes = [own, own.but(mix=mix)]
+    own = mixes[best("mix", [("as it is", pool, own), (f"{mix} too", pool, mixes[1])], 0)]
+    return rows, own
+
+
+def _amounts(real: Source, fake: Source, effort: Effort, rare: Sequence[int]) -> list[tuple[str, np.ndarray]]:
+    """(in words, rows of the synthetic samples), the usual ones first: all of them, and parts; with rare classes also
+    some of those alone."""
+    sizes = {len(fake)} | {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios}
+    parts = [(f"{size:,} synthetic samples", fake.first(size)) for size in sorted(sizes, reverse=True)]
+    have = int(np.isin(real.y, rare).sum()) if rare else 0
+    few = [fake.first(factor * have, rare) for factor in RARE_RATIOS if have]
+    alone = {f"the {len(rows):,} synthetic samples of rare classes": rows for rows in few if len(rows)}
+    return [*alone.items(), *parts]
 
 
 def _strengths(bench: Bench, effort: Effort) -> list[float]:

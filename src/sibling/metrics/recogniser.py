@@ -20,6 +20,7 @@ from ..grids import joined, unfold
 __all__ = ["Pool", "Recogniser", "epochs_of", "new_recogniser", "optimise", "train_recogniser"]
 
 Augment = Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
+SMOOTHING = 0.05  # of labels
 
 
 class Pool:
@@ -126,6 +127,7 @@ def train_recogniser(
     strength: float = 0.0,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.02,
+    even_classes: bool = False,
     stop: Sequence[int] = (),
 ) -> Recogniser:
     """Train a recogniser for a number of optimiser steps.
@@ -138,6 +140,9 @@ def train_recogniser(
     augment        classic augmentation, applied with `strength`
     learning_rate  of AdamW at its peak (one cycle)
     weight_decay   of AdamW
+    even_classes   learn what a sample shows, whatever its class: while it learns each logit is raised by the logarithm of
+                   the class's share, so that what is common needs no logit for it. Changes nothing where all have
+                   equally many. Source: Menon et al., "Long-tail learning via logit adjustment" (2021), equation 10
     stop           looked at between steps: a signal number in it ends the training with Stopped
     """
     network = new_recogniser(shape, classes, seed, "recogniser")
@@ -152,8 +157,13 @@ def train_recogniser(
             x = augment(x, strength, generator(seed, "augment", step))
         return x, torch.from_numpy(labels[rows]).to(device)
 
+    counts = np.bincount(labels, minlength=classes).clip(1) if even_classes else np.ones(classes)
+    share = torch.from_numpy((counts / counts.sum()).astype(np.float32)).to(device)
+
     def loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits, y, label_smoothing=0.05)
+        # Labels are smoothed in these shares too: evenly, a rare class would get more from others than from its own.
+        wanted = (1 - SMOOTHING) * F.one_hot(y, classes) + SMOOTHING * share
+        return F.cross_entropy(logits + share.log(), wanted)
 
     optimise(
         network,

@@ -2,7 +2,7 @@
 
 Sampling z from N(0, I) meets places where no code lies. A mixture on the codes of each class does not,
 makes any VAE class-conditional, and cannot collapse (Ghosh et al. 2020, RAE, "ex-post density
-estimation"). With few samples every covariance is shrunk towards the one that all classes share.
+estimation"). A class with few samples gets components between its samples, see `_between`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from sklearn.mixture import GaussianMixture
 __all__ = ["fit_local", "fit_mixture"]
 
 LOCAL = 14  # samples a component of the local prior, at least
+NEIGHBOURS = 5  # of a code, to each of which a way leads
+AROUND = 0.1  # how far from such a way samples lie, in deviations within the classes
+ALONE = 0.5  # how far from the only sample of a class
 _ROUNDS = 30  # of k-means
 
 
@@ -48,11 +51,16 @@ def fit_mixture(
     for g, name in enumerate(names):
         own = codes[labels == name]
         own = codes if len(own) == 0 else own
-        w, m, c, counts = _components(own, components, rng)
-        # As many pseudo-samples of the shared covariance as it has dimensions: a class with 10 samples
-        # leans on the others, one with 1,000 a component speaks for itself.
-        trust = (counts / (counts + width))[:, None, None]
-        covariance = trust * c + (1 - trust) * shared
+        enough = max(25, 3 * width)  # samples a component
+        if len(own) < 2 * enough:
+            m, covariance = _between(own, components, shared, rng)
+            w = np.full(len(m), 1 / len(m))
+        else:
+            w, m, c, counts = _components(own, int(np.clip(len(own) // enough, 1, components)), rng)
+            # As many pseudo-samples of the shared covariance as it has dimensions: what few samples leave open
+            # comes from the other classes.
+            trust = (counts / (counts + width))[:, None, None]
+            covariance = trust * c + (1 - trust) * shared
         k = len(w)
         weights[g, :k], means[g, :k] = w, m
         cholesky[g, :k] = np.linalg.cholesky(covariance + 1e-6 * np.eye(width))
@@ -133,16 +141,33 @@ def _shared_covariance(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _components(
-    codes: np.ndarray, most: int, rng: np.random.Generator
+    codes: np.ndarray, k: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(weights (k,), means (k, Z), covariances (k, Z, Z), samples a component (k,))."""
-    n, width = codes.shape
-    k = int(np.clip(n // max(25, 3 * width), 1, most))
-    if k == 1:
-        covariance = np.cov(codes.T, bias=True).reshape(width, width) if n > 1 else np.zeros((width, width))
-        return np.ones(1), codes.mean(0)[None], covariance[None], np.array([n if n > 1 else 0])
     mixture = GaussianMixture(k, reg_covar=1e-3, max_iter=100, random_state=int(rng.integers(2**31)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 100 rounds are near enough to sample from
         mixture.fit(codes)
-    return mixture.weights_, mixture.means_, mixture.covariances_, mixture.weights_ * n
+    return mixture.weights_, mixture.means_, mixture.covariances_, mixture.weights_ * len(codes)
+
+
+def _between(
+    codes: np.ndarray, most: int, shared: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means (k, Z) and covariances (k, Z, Z) of k components, each along the way between two neighbours.
+
+    With fewer samples than a covariance needs, one Gaussian a class is mostly the covariance of the other classes, and
+    most of it lies where their samples are. What is between two samples of a class is nearly always of that class.
+    The variance along the way is that of a uniform distribution on it. Source: interpolation between neighbours,
+    Chawla et al. 2002 (SMOTE), in codes: Dablain, Krawczyk and Chawla 2021 (DeepSMOTE).
+    """
+    n = len(codes)
+    distance = np.square(codes[:, None] - codes[None]).sum(2)  # (n, n)
+    order = distance.argsort(1, kind="stable")[:, 1 : 1 + NEIGHBOURS]
+    pairs = np.unique([sorted((i, j)) for i in range(n) for j in order[i].tolist()], axis=0).reshape(-1, 2)
+    if len(pairs) == 0:  # a single sample
+        return codes, ALONE**2 * shared[None]
+    pairs = pairs[np.sort(rng.permutation(len(pairs))[:most])]
+    a, b = codes[pairs[:, 0]], codes[pairs[:, 1]]
+    along = b - a  # (k, Z)
+    return (a + b) / 2, along[:, :, None] * along[:, None, :] / 12 + AROUND**2 * shared

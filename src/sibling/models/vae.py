@@ -70,7 +70,7 @@ class VAE:
         free_bits: float = 0.02,
         warm_up: float = 0.2,
         prior: str = "mixture",
-        components: int = 10,
+        components: int = 40,
         texture: float = 0.75,
         adversarial: float = 0.0,
         adversarial_from: float = 0.5,
