@@ -15,13 +15,19 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["fit_local", "fit_mixture"]
+__all__ = ["fit_local", "fit_mixture", "slots"]
 
 LOCAL = 14  # samples a component of the local prior, at least
+WAYS = 40  # between samples of a class that has few, at most
 NEIGHBOURS = 5  # of a code, to each of which a way leads
 AROUND = 0.1  # how far from such a way samples lie, in deviations within the classes
 ALONE = 0.5  # how far from the only sample of a class
 _ROUNDS = 30  # of k-means
+
+
+def slots(components: int) -> int:
+    """k, how many components each class has room for."""
+    return max(components, WAYS)
 
 
 def fit_mixture(
@@ -37,7 +43,7 @@ def fit_mixture(
     codes       (N, Z) drawn codes of the train part
     classes     (N,) the class of each
     names       (G,) the classes in the order of the result
-    components  the most mixture components a class may have
+    components  the most mixture components a class may have that has samples enough
     Returns weights (G, k), means (G, k, Z) and cholesky (G, k, Z, Z), float32. A class without a
     sample gets the mixture of all.
     """
@@ -45,15 +51,15 @@ def fit_mixture(
     labels = np.asarray(classes)
     width = codes.shape[1]
     shared = _shared_covariance(codes, labels)
-    weights = np.zeros((len(names), components))
-    means = np.zeros((len(names), components, width))
-    cholesky = np.tile(np.eye(width), (len(names), components, 1, 1))
+    weights = np.zeros((len(names), slots(components)))
+    means = np.zeros((len(names), slots(components), width))
+    cholesky = np.tile(np.eye(width), (len(names), slots(components), 1, 1))
     for g, name in enumerate(names):
         own = codes[labels == name]
         own = codes if len(own) == 0 else own
         enough = max(25, 3 * width)  # samples a component
         if len(own) < 2 * enough:
-            m, covariance = _between(own, components, shared, rng)
+            m, covariance = _between(own, shared, rng)
             w = np.full(len(m), 1 / len(m))
         else:
             w, m, c, counts = _components(own, int(np.clip(len(own) // enough, 1, components)), rng)
@@ -88,8 +94,8 @@ def fit_local(
     codes = np.asarray(codes, np.float64)
     labels = np.asarray(classes)
     width = codes.shape[1]
-    weights = np.zeros((len(names), components))
-    means = np.zeros((len(names), components, width))
+    weights = np.zeros((len(names), slots(components)))
+    means = np.zeros((len(names), slots(components), width))
     residuals, used = [], 0
     for g, name in enumerate(names):
         own = codes[labels == name]
@@ -108,7 +114,7 @@ def fit_local(
     return {
         "weights": weights.astype(np.float32),
         "means": means.astype(np.float32),
-        "cholesky": np.tile(root, (len(names), components, 1, 1)).astype(np.float32),
+        "cholesky": np.tile(root, (len(names), slots(components), 1, 1)).astype(np.float32),
     }
 
 
@@ -152,7 +158,7 @@ def _components(
 
 
 def _between(
-    codes: np.ndarray, most: int, shared: np.ndarray, rng: np.random.Generator
+    codes: np.ndarray, shared: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means (k, Z) and covariances (k, Z, Z) of k components, each along the way between two neighbours.
 
@@ -167,7 +173,7 @@ def _between(
     pairs = np.unique([sorted((i, j)) for i in range(n) for j in order[i].tolist()], axis=0).reshape(-1, 2)
     if len(pairs) == 0:  # a single sample
         return codes, ALONE**2 * shared[None]
-    pairs = pairs[np.sort(rng.permutation(len(pairs))[:most])]
+    pairs = pairs[np.sort(rng.permutation(len(pairs))[:WAYS])]
     a, b = codes[pairs[:, 0]], codes[pairs[:, 1]]
     along = b - a  # (k, Z)
     return (a + b) / 2, along[:, :, None] * along[:, None, :] / 12 + AROUND**2 * shared

@@ -25,13 +25,15 @@ from ..errors import UnsafeFile, UsageError
 from ..grids import joined
 from ..nets import Decoder, Discriminator, Encoder
 from ..types import Batch, Cond, Condition
+from .codegame import code_of, fit_game, shapes_of_game
 from .critic import Critic, Ledger, channels_last, on_device
-from .prior import fit_local, fit_mixture
+from .prior import fit_local, fit_mixture, slots
 from .texture import BINS, add_texture, fit_texture
 from .update import guarded_update, load_strictly
 
 __all__ = ["VAE", "kl_to_normal", "reparameterise"]
 
+PRIORS = ("mixture", "local", "adversarial", "normal")
 NOISE_SAMPLES = 4_000  # training samples whose residuals set the texture
 CRITIC_STRENGTH = 0.2  # of the augmentation that the discriminator sees
 CRITIC_RATE = 5e-4  # learning rate of the discriminator
@@ -49,8 +51,9 @@ class VAE:
     free_bits      nats of KL a code dimension may have for nothing; keeps dimensions alive
     warm_up        share of the training over which the KL term comes in
     prior          "mixture": fitted on the codes of each class; "local": of many small components, for what comes in
-                   separate pieces; "normal": N(0, I), as in the textbook
-    components     the most mixture components of a class
+                   separate pieces; "adversarial": a small generator that has played against a critic on the codes;
+                   "normal": N(0, I), as in the textbook
+    components     the most mixture components of a class that has samples enough for one
     texture        how much of the likelihood's fine grain a sample gets: 1 as fitted, 0 the decoder's mean
     adversarial    how hard a discriminator pulls at the decoder, relative to the reconstruction's gradient;
                    0 = there is none
@@ -70,7 +73,7 @@ class VAE:
         free_bits: float = 0.02,
         warm_up: float = 0.2,
         prior: str = "mixture",
-        components: int = 40,
+        components: int = 10,
         texture: float = 0.75,
         adversarial: float = 0.0,
         adversarial_from: float = 0.5,
@@ -80,8 +83,8 @@ class VAE:
     ) -> None:
         if likelihood not in ("sigma", "mse"):
             raise UsageError(f"likelihood is {likelihood!r}; known: sigma, mse.")
-        if prior not in ("mixture", "local", "normal"):
-            raise UsageError(f"prior is {prior!r}; known: mixture, local, normal.")
+        if prior not in PRIORS:
+            raise UsageError(f"prior is {prior!r}; known: {', '.join(PRIORS)}.")
         for name, share in (("warm_up", warm_up), ("adversarial_from", adversarial_from)):
             if not 0 <= share <= 1:
                 raise UsageError(f"{name} is {share}; it is a share of the training, 0 to 1.")
@@ -278,8 +281,11 @@ class VAE:
             codes.append(reparameterise(mean, log_variance, torch.randn(mean.shape, generator=batch.rng)))
             classes += names
         everything = torch.cat(codes).numpy()
-        fit = fit_local if self.prior == "local" else fit_mixture
-        fitted = fit(everything, classes, self.names, components=self.components, rng=rng)
+        if self.prior == "adversarial":
+            fitted = fit_game(everything, classes, self.names, rng=rng)
+        else:
+            fit = fit_local if self.prior == "local" else fit_mixture
+            fitted = fit(everything, classes, self.names, components=self.components, rng=rng)
         self.mixture = {name: torch.from_numpy(value) for name, value in fitted.items()}
         # Every n-th sample, not the first ones: data often lie sorted by class.
         stride = max(1, len(classes) // NOISE_SAMPLES)
@@ -324,6 +330,8 @@ class VAE:
         if self.prior == "normal" or not self.mixture:
             return psi * noise
         g = self.names.index(name)
+        if self.prior == "adversarial":
+            return code_of(self.mixture, g, len(self.names), psi * noise)
         edges = self.mixture["weights"][g].cumsum(0)
         k = int(torch.searchsorted(edges, u * edges[-1]).clamp(max=len(edges) - 1))
         return self.mixture["means"][g, k] + psi * self.mixture["cholesky"][g, k] @ noise
@@ -366,11 +374,11 @@ class VAE:
         ]
         if missing:
             raise UnsafeFile(f"The snapshot has no {' and no '.join(missing)}, which its arguments ask for.")
-        groups, k, width = len(self.names), self.components, self.latent
-        self.mixture = _checked(
-            parts["prior"],
-            {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)},
-        )
+        groups, k, width = len(self.names), slots(self.components), self.latent
+        shapes = {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)}
+        if self.prior == "adversarial":
+            shapes = shapes_of_game(groups, width)
+        self.mixture = _checked(parts["prior"], shapes)
         self.grain = _checked(parts["grain"], {"sigma": (self.shape[0], BINS)})
 
 
