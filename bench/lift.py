@@ -130,6 +130,23 @@ def table(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return out
 
 
+def tails(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """A row an imbalanced cell: recall of the rare classes in each arm."""
+    out: list[tuple[Any, ...]] = []
+    for row in rows:
+        if row["tail_recall"]:
+            found = {arm: f"{100 * value:.1f}" for arm, value in row["tail_recall"].items()}
+            out = out or [("a class", "model", "split", *found)]
+            out.append((row["cell"], row["model"], row["split"], *(found.get(arm, "") for arm in out[0][3:])))
+    return out
+
+
+def markdown(rows: list[tuple[Any, ...]]) -> str:
+    """The same for docs/."""
+    lines = [" | ".join(str(cell) for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in [lines[0], " | ".join(["---"] * len(rows[0])), *lines[1:]])
+
+
 if __name__ == "__main__":
     given = options(
         cells=",".join(CELLS), models="vae,gan", splits=3, first=0, minutes=2.5, updates=0, threads=0, effort="default",
@@ -148,3 +165,7 @@ if __name__ == "__main__":
                         file.write(json.dumps(row, default=str) + "\n")
                     print(name, model, split, row["sentence"], f"{row['minutes']:.1f} minutes", flush=True)
     show("lift on Fashion-MNIST", table(finished()))
+    if given.table:
+        print(markdown(table(finished())))
+        if tails(finished()):
+            print(markdown(tails(finished())))

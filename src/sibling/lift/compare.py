@@ -197,6 +197,7 @@ def _protocol(
         "strength": first.recipe.strength,
         "candidate_strength": own.strength,
         "candidate_mix": own.mix,
+        "candidate_balance": own.balance,
         "tuning": first.tuning,
         "stopped": sorted(given_up(trials)),
         "trainings": sum(len(own) for each in trials for own in each.answers.values()),
