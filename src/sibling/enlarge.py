@@ -9,6 +9,7 @@ from . import files
 from .curate import curate
 from .evaluate import check_effort, evaluate
 from .fit import fit
+from .lift.brought import brought
 from .read import describe, read
 from .sample import check_want, sample
 from .types import Evaluation
@@ -77,15 +78,14 @@ def enlarge(
         place, modality=modality, size=size, label_column=label_column, condition=condition, on_bad=on_bad, seed=seed
     )  # fmt: skip
     logging.getLogger("sibling").info("%s", "\n".join(describe(data)))
+    brought(classifier, data)  # a mistake in it shall not come to light after the training
     snapshot = fit(
         data, out=run, model=model, minutes=minutes, unlabelled=unlabelled, on_bad=on_bad, seed=seed, resume=resume,
-        overwrite=overwrite,
-    )  # fmt: skip
+        overwrite=overwrite)  # fmt: skip
     fakes = sample(snapshot, want=want, seed=seed)
     kept = curate(fakes, against=snapshot, seed=seed)
     judged = evaluate(kept, against=snapshot, quick=quick, thorough=thorough, classifier=classifier, seed=seed)  # fmt: skip
     write(
-        data, kept, out=out, against=snapshot, verdict=judged, write_anyway=write_anyway, link=link,
-        overwrite=overwrite,
+        data, kept, out=out, against=snapshot, verdict=judged, write_anyway=write_anyway, link=link, overwrite=overwrite,
     )  # fmt: skip
     return judged

@@ -20,10 +20,10 @@ from .fidelity import MOST_SCORED, copies, fidelity
 from .folds import cross_validated, folds_of, split_anew
 from .judge import Numbers, label_errors, most_rows
 from .lift.answer import undecided
+from .lift.brought import brought
 from .lift.compare import compare
 from .lift.effort import EFFORTS, Effort
 from .metrics.features import RandomFeatures
-from .registry import own
 from .snapshot import Snapshot
 from .subject import Subject, subject_of
 from .types import Evaluation, Verdict
@@ -69,7 +69,7 @@ def evaluate(
         features: the feature spaces of the distances, "random,recogniser": random, recogniser, selfsupervised,
             efficientnet-lite0, or a function of your own as "module:function"; None = random and recogniser.
         classifier: a recogniser of your own as "module:build": build(shape, outputs) gives a torch module that maps
-            (N, *shape) in [-1, 1] to (N, outputs); it is trained and tuned like ours. None = ours.
+            (N, *shape) in [-1, 1] to (N, outputs), a logit a class; it is trained and tuned like ours. None = ours.
         out: where to write scores.json, verdict.json and the pictures; None = "evaluation" in the run folder, or
             beside `fake`.
         lift: train the recognisers of the verdict; False leaves the scores alone.
@@ -77,11 +77,11 @@ def evaluate(
     Raises BadInput, UsageError.
     """
     effort = _effort(quick, thorough, seeds)
-    build = own(classifier, "classifier") if isinstance(classifier, str) else classifier
     spaces = features.split(",") if isinstance(features, str) else list(features or ())
     subject = subject_of(fake, against, out)
     data, made, notes = subject.data, subject.fake, subject.notes
     learned = subject.snapshot.learned if subject.snapshot is not None else data
+    build = brought(classifier, learned)  # before the work: a mistake in it is found at once
     if not len(made):
         return _nothing_left(subject)
     pictures, scores = copies(data, made, RandomFeatures(data.shape), seed, notes, learned=learned)

@@ -1,6 +1,7 @@
 """The lift: the same recogniser trained with and without synthetic samples, on real test samples.
 
 tasks       what is read off a sample: a class, several labels, numbers
+brought     a recogniser of the user's own, looked at before the work
 recipe      how a recogniser is trained, and how that is tuned on the val part
 arms        what it is trained on: each arm of the comparison
 trial       all arms, a few seeds, one split
