@@ -428,6 +428,19 @@ def test_a_network_in_evaluation_mode_passes_where_one_in_training_mode_does_not
         mine(network.format(""))(x)
 
 
+def test_a_function_that_sees_nothing_is_no_space(mine: Callable[[str], Own]) -> None:
+    x = noise(12, 1, 4, 4)
+    with pytest.raises(UsageError, match="gave 12 samples the same features"):
+        mine("def f(x):\n    return torch.ones(len(x), 3)\n")(x)
+    sys.modules.pop("my_space")
+    space = mine("def f(x):\n    return torch.cat([torch.ones(len(x), 3), x.mean((1, 2, 3))[:, None]], 1)\n")
+    assert space(x).shape == (12, 4)  # one feature that differs is enough
+    assert Own("my_space:f")(x[:1].expand(12, -1, -1, -1)).shape == (
+        12,
+        4,
+    )  # and samples that are all the same show nothing
+
+
 def test_a_later_batch_is_looked_at_too(mine: Callable[[str], Own]) -> None:
     space = mine("def f(x):\n    return x.flatten(1)[:, : 3 if x.max() < 0.9 else 2]\n")
     x = noise(5, 1, 4, 4).clamp(-0.8, 0.8)

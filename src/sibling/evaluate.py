@@ -67,7 +67,7 @@ def evaluate(
         steps: optimiser steps of each recogniser, the same in every arm; None = derived from the data.
         seed: of everything that is drawn here.
         features: the feature spaces of the distances, "random,recogniser": random, recogniser, selfsupervised,
-            efficientnet-lite0, or a function of your own as "module:function"; None = random and recogniser.
+            spectrum, efficientnet-lite0, or a function of your own as "module:function"; None = random and recogniser.
         classifier: a recogniser of your own as "module:build": build(shape, outputs) gives a torch module that maps
             (N, *shape) in [-1, 1] to (N, outputs), a logit a class; it is trained and tuned like ours. None = ours.
         out: where to write scores.json, verdict.json and the pictures; None = "evaluation" in the run folder, or
@@ -77,7 +77,9 @@ def evaluate(
     Raises BadInput, UsageError.
     """
     effort = _effort(quick, thorough, seeds)
-    spaces = features.split(",") if isinstance(features, str) else list(features or ())
+    spaces = (
+        [name.strip() for name in features.split(",")] if isinstance(features, str) else list(features or ())
+    )
     subject = subject_of(fake, against, out)
     data, made, notes = subject.data, subject.fake, subject.notes
     learned = subject.snapshot.learned if subject.snapshot is not None else data

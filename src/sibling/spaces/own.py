@@ -14,6 +14,7 @@ from ..registry import own
 __all__ = ["Own"]
 
 CLOSE = 1e-3  # of the largest feature: convolutions round otherwise in batches of another size
+ENOUGH = 10  # samples that differ: where all of these have the same features, the function sees nothing
 WHAT = "The feature space"
 
 
@@ -22,7 +23,8 @@ class Own:
 
     spec  "module:function"
     Each call is checked for shape and finite numbers; the first with two samples or more also for features
-    that depend on the rest of the batch, as those of a network in training mode do.
+    that depend on the rest of the batch, as those of a network in training mode do, and for those that are the same
+    whatever the sample is.
     Raises UsageError, here for a function that cannot be found, in a call for what is wrong with its result.
     """
 
@@ -44,6 +46,10 @@ class Own:
                 raise self._wrong(
                     "gives a sample other features alone than in a batch. Call .eval() on a network, take no mean or "
                     "deviation over the batch, and draw no random numbers"
+                )
+            if len(x) >= ENOUGH and _all_same(features) and not _all_same(x):
+                raise self._wrong(
+                    f"gave {len(x)} samples the same features: in such a space whatever was made looks like real samples"
                 )
         return features
 
@@ -83,3 +89,8 @@ class Own:
 
     def _wrong(self, how: str) -> UsageError:
         return UsageError(f"{WHAT} {self.space!r} {how}.")
+
+
+def _all_same(rows: torch.Tensor) -> bool:
+    """Whether all rows (n, ...) are equal."""
+    return bool((rows == rows[:1]).all())
