@@ -134,3 +134,48 @@ def test_a_classifier_of_ones_own_from_the_command_line(
     verdict = files.read_json(tmp_path / "other-evaluation" / "verdict.json")
     assert verdict["protocol"]["classifier"] == "mymodule:build"
     assert main([*command, "--classifier", "mymodule:bild"]) == 2
+
+
+def test_files_of_another_size_or_in_colour_are_said(photos: Path, tmp_path: Path) -> None:
+    def saved(name: str, size: tuple[int, int], mode: str) -> list[str]:
+        for path in tree(tmp_path / name, 20, 5).rglob("*.png"):
+            with Image.open(path) as picture:
+                changed = picture.resize(size).convert(mode)
+            changed.save(path)
+        return [
+            note for note in subject_of(tmp_path / name, photos, None).notes if "than the real ones" in note
+        ]
+
+    assert saved("same", (8, 8), "L") == []
+    (large,) = saved("large", (32, 16), "L")
+    assert "other sizes" in large
+    assert "32x16 (20) against 8x8 (120)" in large
+    (coloured,) = saved("coloured", (8, 8), "RGB")
+    assert "other colours" in coloured
+    assert "RGB (20) against L (120)" in coloured
+
+
+def test_broken_files_of_another_tool_are_said(photos: Path, tmp_path: Path) -> None:
+    other = tree(tmp_path / "other", 120, 5)
+    assert not any("broken" in note for note in subject_of(other, photos, None).notes)
+    (other / "left" / "half.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    assert any(
+        "1 synthetic samples are broken" in n and "half.png" in n
+        for n in subject_of(other, photos, None).notes
+    )
+
+
+def test_samples_without_labels_are_told_what_they_lack(photos: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in tree(tmp_path / "other", 20, 5).rglob("*.png"):
+        path.rename(flat / path.name)
+    with pytest.raises(
+        BadInput, match=r"have no labels, the real ones have 'left', 'right'\. Put each into a folder"
+    ):
+        subject_of(flat, photos, None)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in tree(tmp_path / "more", 20, 6).rglob("*.png"):
+        path.rename(bare / path.name)
+    assert len(subject_of(flat, bare, None).fake) == 20  # where the real ones have none either

@@ -92,6 +92,7 @@ def _foreign(fake: str | Path | Dataset, against: str | Path | Dataset, out: str
         "These samples were made by another tool. Whether it has seen the test part of the real ones cannot be known "
         "from here: if it has, the verdict is too good. Train it on the train part alone."
     ]
+    notes += _unlike(made, data)
     rows = _of_known_classes(made, data, rows, notes)
     rows = _not_held_out(made, data, rows, notes)
     made = made.subset(rows)
@@ -100,10 +101,38 @@ def _foreign(fake: str | Path | Dataset, against: str | Path | Dataset, out: str
     return Subject(data, made, None, folder, notes)
 
 
+def _unlike(made: Dataset, data: Dataset) -> list[str]:
+    """A sentence each for files of another size and of other colours than the real ones have, and for broken ones."""
+    notes = []
+    for name, what in (("sizes", "sizes"), ("modes", "colours")):
+        theirs, ours = (dict(side.found.get(name) or {}) for side in (made, data))
+        # Where all differ: of photographs with sizes of their own some are always new.
+        if theirs and ours and not {*theirs} & {*ours} and sum(ours.values()) == len(data):
+            told = [
+                ", ".join(f"{key} ({n:,})" for key, n in list(side.items())[:5]) for side in (theirs, ours)
+            ]
+            shape = " x ".join(map(str, data.shape))
+            notes.append(
+                f"The synthetic samples have other {what} than the real ones, {told[0]} against {told[1]}: they were brought to "
+                f"{shape}, as the real ones are. What is lost or added by that counts against them."
+            )
+    if bad := made.found.get("bad_count"):
+        first = made.found["bad"][0]
+        notes.append(
+            f"{bad} synthetic samples are broken and were left out, first {first['key']}: {first['reason']}"
+        )
+    return notes
+
+
 def _of_known_classes(made: Dataset, data: Dataset, rows: np.ndarray, notes: list[str]) -> np.ndarray:
     """Those whose class the real samples have. Raises BadInput where none is left."""
     known = {*data.condition.classes}
     names = made.classes(rows)
+    if data.condition.columns and not any(y is not None for y in made.y(rows)):
+        raise BadInput(
+            f"The synthetic samples have no labels, the real ones have {_listed(sorted(known))}. Put each into a folder "
+            "called after its class, or name files and labels in a metadata.csv (file_name,label)."
+        )
     strange = sorted({name for name in names if name not in known})
     if strange:
         kept = np.array([i for i, name in zip(rows, names, strict=True) if name in known], np.int64)
