@@ -169,7 +169,13 @@ def test_equal_is_no_evidence() -> None:
     found = answered({})
     assert found.answer == "no evidence"
     assert found.low < 0 < found.high
-    assert "could not have been seen" in found.sentence
+    assert "could not have been seen." in found.sentence
+
+
+def test_a_test_part_that_is_read_well_without_them_is_said_to_leave_no_room() -> None:
+    found = answered({name: 1.0 for name in (*RIVALS, CANDIDATE)}, n=40)
+    assert found.answer == "no evidence"
+    assert found.sentence.endswith("could not have been seen, and no more than 0.0 points were left to gain.")
 
 
 @pytest.mark.parametrize("rival", RIVALS)

@@ -368,6 +368,19 @@ def test_numbers_instead_of_classes(tmp_path: Path) -> None:
     assert not re.search(r"\b(nan|None|null)\b|points|Worst", page.text)
 
 
+def test_copies_stand_beside_the_count_of_good_scores(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "e", ["digit 0"])
+    assert "% of the synthetic pictures are copies" not in _read(report(folder)).text
+    told = json.loads((folder / "scores.json").read_text())
+    for score in told["scores"]:
+        if score["name"] == "copy_share":
+            score |= {"value": 0.97, "low": 0.93, "high": 1.0}
+    dump(folder / "scores.json", told)
+    text = _read(report(folder)).text
+    assert "97.0 % of the synthetic pictures are copies" in text
+    assert "as far as they are new" in text
+
+
 def test_nobody_can_tell(tmp_path: Path) -> None:
     page = _read(report(write_evaluation(tmp_path / "e", ["digit 0"], answer=undecided())))
     assert "Cannot tell This test cannot tell whether the synthetic pictures help." in page.text

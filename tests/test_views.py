@@ -151,6 +151,20 @@ def test_each_score_finds_its_part() -> None:
     assert len(names) == sum(map(len, shown.values()))  # nothing is lost, nothing is shown twice
 
 
+def test_many_copies_stand_beside_the_count_of_good_scores() -> None:
+    def copied(*ends: tuple[float, float, float | None]) -> Any:
+        rows = [
+            {"name": "copy_share", "space": str(i), "value": value, "low": low, "floor": floor}
+            for i, (value, low, floor) in enumerate(ends)
+        ]
+        return score_parts(rows)["copied"]
+
+    assert copied((0.9, 0.8, 0.02), (1.0, 0.9, None)) == 1.0
+    assert copied((0.08, 0.05, 0.02)) is None  # within what held-out real samples show
+    assert copied((math.nan, math.nan, 0.0)) is None
+    assert copied() is None
+
+
 def test_a_score_is_read_against_its_floor() -> None:
     def reading(**score: Any) -> str:
         return str(score_parts([score])["fidelity"]["no feature space"]["scores"][0]["reading"])

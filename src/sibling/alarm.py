@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .types import Score
 
-__all__ = ["alarms"]
+__all__ = ["LEEWAY", "alarms"]
 
 # By so much an end of the interval must lie beyond the floor, which itself is known from few real samples.
 LEEWAY = 0.05

@@ -96,6 +96,7 @@ def evaluate(
     else:
         answer = undecided("the lift was not asked for")
     _add_grids(pictures, data, made)
+    notes[:] = dict.fromkeys(notes)  # two feature spaces may lack the same
     evaluation = Evaluation(scores, answer, notes, subject.folder)
     _save(evaluation, pictures, subject)
     for alarm in alarms(scores):
@@ -162,6 +163,8 @@ def _lift(
             if fixed
             else "only a run of ours can be trained anew"
             if snapshot is None
+            else "--quick leaves cross-validation out"
+            if not effort.folds
             else ""
         )
         notes.append(f"{n_test} test samples show little{f', and {why}' if why else ''}: read the interval.")

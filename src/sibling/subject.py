@@ -199,7 +199,9 @@ def _curation_notes(snapshot: Snapshot) -> list[str]:
     if not (snapshot.folder / "curation.json").exists():
         return []
     summary = files.read_json(snapshot.folder / "curation.json")
-    notes = [f"Curation left fewer than asked for: {short}." for short in summary.get("short") or []]
+    short = list(summary.get("short") or [])
+    more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
+    notes = [f"Curation left fewer than asked for: {', '.join(short[:SHOWN])}{more}."] if short else []
     first = summary.get("copies_at_first") or {}
     if first.get("looked_at"):
         notes.append(f"Before curation {first['copies']} of {first['looked_at']:,} samples were copies.")

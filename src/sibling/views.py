@@ -10,6 +10,7 @@ import math
 import re
 from typing import Any, TypeAlias
 
+from .alarm import LEEWAY
 from .game import finite
 from .metrics import MEMORISATION
 
@@ -299,7 +300,7 @@ def score_parts(scores: list[View]) -> View:
     """{"fidelity", "copies", "labels"} -> {space: a table of scores}, as `_space` makes it.
 
     Besides {"good", "known"}: part -> how many of its scores are as good as real against real, and of how many that
-    have a floor.
+    have a floor; and {"copied"}: the share of copies where it lies clearly above its floor, else None.
     """
     parts: dict[str, dict[str, list[View]]] = {"fidelity": {}, "copies": {}, "labels": {}}
     for score in scores:
@@ -320,7 +321,16 @@ def score_parts(scores: list[View]) -> View:
         for part, own in rows.items()
     }
     tables = {part: {space: _space(own) for space, own in spaces.items()} for part, spaces in parts.items()}
-    return {**tables, "good": good, "known": known}
+    shares = [
+        float(row["value"]) for row in rows["copies"] if row["name"] == "copy_share" and _is_alarming(row)
+    ]
+    return {**tables, "good": good, "known": known, "copied": max(shares, default=None)}
+
+
+def _is_alarming(score: View) -> bool:
+    """Whether a share of copies is one that the verdict warns of."""
+    floor = float(score["floor"]) if finite(score.get("floor")) else 0.0
+    return finite(score.get("value")) and finite(score.get("low")) and float(score["low"]) - LEEWAY > floor
 
 
 def _space(scores: list[View]) -> View:

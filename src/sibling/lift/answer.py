@@ -64,7 +64,8 @@ def answer(
             ),
         )
     shown = _arms(trials, task, known, dropped, found)
-    sentence = _sentence(said, blocked, float(found.value[at]), low, high, rivals[at], n_test, task)
+    room = task.scale * (1 - shown[rivals[at]]["mean"]) if task.unit == "points" else math.inf
+    sentence = _sentence(said, blocked, float(found.value[at]), low, high, rivals[at], n_test, task, room)
     return Verdict(
         answer=said, lift=float(found.value[at]), low=low, high=high, arms=shown, seeds=seeds,
         power=power(alike(trials, task)) if isinstance(task, Classes) else (high - low) / 2,
@@ -154,8 +155,17 @@ def _only(each: Trial, kept: np.ndarray) -> Trial:
 
 
 def _sentence(
-    said: str, blocked: str, lift: float, low: float, high: float, rival: str, n_test: int, task: Task
+    said: str,
+    blocked: str,
+    lift: float,
+    low: float,
+    high: float,
+    rival: str,
+    n_test: int,
+    task: Task,
+    room: float,
 ) -> str:
+    """The answer in words. `room`: the largest lift over the best rival that there can be, in the unit of the lift."""
     what = f"{task.unit} of {task.metric}" if task.unit == "points" else f"{task.metric} ({task.unit})"
     shown = "{:+.1f}" if task.scale == 100 else "{:+.3g}"
     ends = f"{shown.format(low)} to {shown.format(high)}"
@@ -176,7 +186,9 @@ def _sentence(
             "did about as badly, so it is not these samples that harm."
         )
     half = "{:.1f}" if task.scale == 100 else "{:.2g}"
+    # Else who reads "no evidence" blames the samples, or gathers more test samples that are as easy.
+    full = f", and no more than {room:.1f} points were left to gain" if room < (high - low) / 2 else ""
     return (
         f"There is no evidence that the synthetic samples help: {interval}, {where}; "
-        f"a lift below about {half.format((high - low) / 2)} {task.unit} could not have been seen."
+        f"a lift below about {half.format((high - low) / 2)} {task.unit} could not have been seen{full}."
     )
