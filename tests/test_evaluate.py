@@ -20,6 +20,7 @@ import sibling
 from sibling import files
 from sibling.dataset import Dataset, condition_of, synthetic
 from sibling.errors import BadInput, UsageError
+from sibling.evaluate import _thin_classes
 from sibling.judge import Numbers, label_errors
 from sibling.lift.arms import CANDIDATE, CONTROL
 from sibling.metrics import METRICS
@@ -401,3 +402,12 @@ def test_where_curation_leaves_nothing_the_verdict_says_so(own_run: Snapshot, tm
     assert {row["origin"] for row in rows} == {"real"}
     told = files.read_json(tmp_path / "out" / "augmentation.json")
     assert (told["written"], told["reason"]) == ("nothing", found.verdict.sentence)
+
+
+def test_classes_that_hardly_stand_in_the_test_part_are_said() -> None:
+    assert _thin_classes(["a"] * 30 + ["b"] * 5) == []
+    (note,) = _thin_classes(["a"] * 30 + ["b"] * 30 + ["c", "d"])
+    assert "'c' 1, 'd' 1" in note
+    assert "2 of 62 test samples are 50% of it" in note
+    (many,) = _thin_classes([f"{i:02d}" for i in range(15)])
+    assert "and 5 more classes" in many

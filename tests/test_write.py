@@ -288,3 +288,20 @@ def test_a_source_that_cannot_be_read_is_named_as_such(tmp_path: Path) -> None:
     assert sibling.verify(out) == []
     with pytest.raises(ResourceError, match="could not be read"):
         files.copy_file(tmp_path / "nothing", tmp_path / "target")
+
+
+def test_samples_of_another_tool_are_written_as_synthetic_and_in_no_test_part(
+    data: Dataset, digits: Path, tmp_path: Path
+) -> None:
+    """Their folder does not say so; taken for real ones they would end up in the test part of the larger set."""
+    out = Path(sibling.write(data, digits, out=tmp_path / "out"))
+    rows = rows_of(out)
+    made = [row for row in rows if row["origin"] == "synthetic"]
+    assert len(made) == len(data) == len(rows) - len(made)
+    assert {row["split"] for row in made} == {"train"}
+    other = sibling.read(digits)
+    before = list(other.table["split"])
+    again = rows_of(Path(sibling.write(fake=other, out=tmp_path / "again")))
+    assert {row["origin"] for row in again} == {"synthetic"}
+    assert other.table["split"] == before  # what the caller holds stays as it is
+    assert set(other.table["origin"]) == {"real"}

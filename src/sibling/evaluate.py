@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,7 @@ MOST_CLASSES_SHOWN = 40
 SHOWN = ("classes", "copies", "rate", "frame_rate", "texts")  # of the pictures: what pictures.json says
 # Where samples can be listened to: classes, and clips of each.
 CLASSES_HEARD, REAL_HEARD, FAKE_HEARD = 12, 2, 4
+LEAST_OF_CLASS = 5  # test samples of a class, below which nothing is said of it alone
 SMALL_TEST = 50  # fewer test samples show no lift below 9 points: every sample is tested once instead
 LEAST_FOLDED = 30  # real samples; below that even all of them show nothing
 
@@ -168,7 +170,7 @@ def _lift(
             else ""
         )
         notes.append(f"{n_test} test samples show little{f', and {why}' if why else ''}: read the interval.")
-    return compare(
+    found = compare(
         pairs,
         learned,
         splits=splits,
@@ -178,6 +180,27 @@ def _lift(
         build=build,
         classifier=classifier,
     )
+    if found.metric == "balanced accuracy" and found.arms and splits == 1:
+        notes += _thin_classes(data.classes(data.rows("test", "real")))
+    return found
+
+
+def _thin_classes(tested: Sequence[str]) -> list[str]:
+    """A sentence on classes with so few test samples that one of them moves balanced accuracy by points.
+
+    tested  the class of each test sample
+    """
+    counts = Counter(tested)
+    thin = {name: n for name, n in sorted(counts.items()) if n < LEAST_OF_CLASS}
+    if not thin:
+        return []
+    shown = ", ".join(f"{name!r} {n}" for name, n in list(thin.items())[:10])
+    more = f" and {len(thin) - 10} more classes" if len(thin) > 10 else ""
+    return [
+        f"In balanced accuracy each class counts alike, and some have fewer than {LEAST_OF_CLASS} test samples ({shown}{more}): "
+        f"{sum(thin.values())} of {len(tested):,} test samples are {len(thin) / len(counts):.0%} of it. The interval knows no "
+        "others of these classes: more real samples of them say more."
+    ]
 
 
 def _chain(

@@ -43,9 +43,9 @@ def write(
 
     Args:
         real: a Dataset or a place that `read` can read; None = none.
-        fake: synthetic samples, as a Dataset or as a folder that `sample` or `curate` wrote; None = none.
+        fake: synthetic samples, as a Dataset or as a folder that `sample`, `curate` or another tool wrote; None = none.
         out: the folder to make, also as a URL (s3://, gs://, ...); it appears whole or not at all.
-        against: the run folder that the synthetic samples come from; needed to read them from a folder.
+        against: the run folder that the synthetic samples come from; None = another tool made them.
         format: "folder" (class folders and metadata.jsonl), "parquet" (as Hugging Face has it), "webdataset" (tar shards),
             "csv" or "jsonl" (files and a list), "npz", "idx", or "texts" (texts.jsonl, texts alone).
         link: how real files are brought: "copy", "hard" (link) or "sym" (link; such a folder is for other
@@ -87,6 +87,8 @@ def write(
         fake = read(fake, like=snapshot.data if snapshot else None)
         if snapshot is not None:
             fake = synthetic_of(fake, snapshot)
+    if fake is not None:
+        fake = _as_synthetic(fake)
     if isinstance(real, str | Path):
         real = _as_trained(_read_real(real, snapshot), snapshot)
     advice = advice_of(verdict)
@@ -128,6 +130,16 @@ def write(
     count = sum(row.get("origin") == "synthetic" for row in rows)
     log.info("  wrote %s real and %s synthetic samples to %s", f"{len(rows) - count:,}", f"{count:,}", out)
     return out
+
+
+def _as_synthetic(fake: Dataset) -> Dataset:
+    """Samples of another tool do not say that they are synthetic: whoever gives them as `fake` says it. They are trained with,
+    whatever split they came with: no synthetic sample may stand in a test part."""
+    if not len(fake) or len(fake.rows(origin="synthetic")):
+        return fake
+    told = fake.subset(range(len(fake)))  # a table of its own: what the caller holds stays as it is
+    told.table["origin"], told.table["split"] = ["synthetic"] * len(told), ["train"] * len(told)
+    return told
 
 
 def _read_real(place: str | Path, snapshot: Snapshot | None) -> Dataset:
