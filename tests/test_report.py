@@ -368,6 +368,14 @@ def test_numbers_instead_of_classes(tmp_path: Path) -> None:
     assert not re.search(r"\b(nan|None|null)\b|points|Worst", page.text)
 
 
+def test_the_name_of_a_metric_keeps_its_capitals(tmp_path: Path) -> None:
+    told = verdict(["digit 0"]) | {"metric": "macro-F1"}
+    assert (
+        "Macro-F1 on real test"
+        in _read(report(write_evaluation(tmp_path / "e", ["digit 0"], answer=told))).text
+    )
+
+
 def test_copies_stand_beside_the_count_of_good_scores(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "e", ["digit 0"])
     assert "% of the synthetic pictures are copies" not in _read(report(folder)).text
