@@ -2,6 +2,7 @@
 
     scripts/bench text                         # VAE, 2 minutes of one thread
     scripts/bench text --model gan
+    scripts/bench text --prior adversarial
     scripts/bench text --updates 2000          # a number of updates, where other work shares the machine
 
 Needs the PyPI package kaomoji-dataset (CC BY 4.0, not bundled; version 1.0.6 was measured). 800 strings a category
@@ -113,12 +114,12 @@ def measured(snapshot: Any, seed: int) -> tuple[list[tuple[str, str]], list[str]
 
 
 if __name__ == "__main__":
-    given = options(model="vae", minutes=2.0, updates=0, seed=0, threads=1)
+    given = options(model="vae", prior="", minutes=2.0, updates=0, seed=0, threads=1)
     data = kaomoji()
     budget: dict[str, Any] = {"steps": given.updates} if given.updates else {"minutes": given.minutes}
     snapshot = sibling.fit(
-        data, out=OUT / f"kaomoji-{given.model}-{given.updates or given.minutes}-{given.seed}", model=given.model,
-        seed=given.seed, tensorboard=False, threads=given.threads, resume=True, **budget,
+        data, out=OUT / f"kaomoji-{given.model}{given.prior}-{given.updates or given.minutes}-{given.seed}",
+        model=given.model, arguments={"prior": given.prior} if given.prior else None, seed=given.seed, tensorboard=False, threads=given.threads, resume=True, **budget,
     )  # fmt: skip
     facts = snapshot.run
     print(facts["steps"], "steps,", f"{facts['minutes']:.2f} minutes")

@@ -24,7 +24,7 @@ from sibling.lift.effort import EFFORTS, Effort
 from sibling.lift.recipe import Bench, Recipe, Source, choose, mixed, pool_of, subset, train
 from sibling.lift.statistics import lifts, power
 from sibling.lift.tasks import CLASS, Classes, Labels, Values, calibration_error, task_of
-from sibling.lift.trial import Trial, _candidate
+from sibling.lift.trial import Trial, _candidate, in_parallel, job
 from sibling.types import Verdict
 
 RIVALS = ("real", "real + classic", "real + duplicates")
@@ -396,7 +396,7 @@ def test_the_candidate_its_placebo_and_its_control_are_trained_alike() -> None:
         "real + duplicates", CANDIDATE, "shuffled labels", "synthetic only",
     ]  # fmt: skip
     assert arms["real + classic"].recipe == Recipe(10, 8)
-    assert "no augmentation and cutmix" in arms[CANDIDATE].meaning
+    assert "cutmix and no other augmentation" in arms[CANDIDATE].meaning
 
 
 def test_the_candidate_has_a_strength_of_its_own() -> None:
@@ -570,6 +570,21 @@ def linear(shape: Sequence[int], outputs: int) -> nn.Module:
 def test_a_recogniser_of_ones_own_is_trained_like_ours() -> None:
     run = train(pool_of(side(60)), Recipe(40, 32, learning_rate=0.02), bench_of(build=linear), 0, "own")
     assert float((run.test["y"] == bench_of().test.y).mean()) > 0.9
+
+
+def test_dropout_of_ones_own_recogniser_does_not_depend_on_what_else_is_trained() -> None:
+    def dropped(shape: Any, outputs: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(64, outputs))
+
+    bench = bench_of(build=dropped)
+    jobs = [
+        job(pool_of(side(60)), Recipe(40, 32, learning_rate=0.02), bench, "own", n, test=True)
+        for n in range(6)
+    ]
+    alone = [one().surprises for one in jobs]
+    together = [run.surprises for run in in_parallel("together", jobs)]
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert not np.array_equal(alone[0], alone[1])
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def arms_of(
         *arms,
         Arm(PLACEBO, pool_of(real, placebo), own, "rival",
             f"placebo: {len(kept):,} repeated real samples in place of the synthetic ones"),
-        Arm(CANDIDATE, both, own, "candidate", f"{share} and {own.in_words}"),
+        Arm(CANDIDATE, both, own, "candidate", f"{share}; {own.in_words}"),
         Arm(CONTROL, pool_of(real, wrong), own, "control",
             "must lose: the same synthetic samples with their labels shuffled"),
         Arm(ONLY, pool_of(fake), own, "reference", f"no real sample at all, {own.in_words}"),

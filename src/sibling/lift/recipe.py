@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,10 +60,12 @@ class Recipe:
     def in_words(self) -> str:
         """How the samples are changed, for people."""
         if self.strength is None:
-            classic = "no augmentation"
+            changed = f"{self.mix} and no other augmentation" if self.mix else "no augmentation"
         else:
-            classic = f"classic augmentation of strength {self.strength:g}"
-        return classic + (f" and {self.mix}" if self.mix else "") + BALANCES[self.balance]
+            changed = f"classic augmentation of strength {self.strength:g}" + (
+                f" and {self.mix}" if self.mix else ""
+            )
+        return changed + BALANCES[self.balance]
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,12 @@ def train(pool: Pool, recipe: Recipe, bench: Bench, *path: int | str, test: bool
     seed = seed_of(*path)
     network = _network(bench, seed)
     weight = _class_weights(pool, bench.task, recipe)
-    optimise(
-        network, _batches(pool, recipe, bench, seed), _mixed_loss(bench.task, weight), steps=recipe.steps,
-        learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, stop=bench.stop,
-    )  # fmt: skip
+    # Dropout and the like draw from torch's global stream, which threads share: with it each training has to be alone.
+    with nullcontext() if bench.build is None else seeded(seed, "training"):
+        optimise(
+            network, _batches(pool, recipe, bench, seed), _mixed_loss(bench.task, weight), steps=recipe.steps,
+            learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, stop=bench.stop,
+        )  # fmt: skip
     task, val = bench.task, _ask(network, bench.val, bench.task)
     found = task.surprises(val, torch.from_numpy(bench.val.y)) if len(val) else np.zeros(0)
     asked = _ask(network, bench.test, task) if test else val[:0]

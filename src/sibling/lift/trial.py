@@ -290,4 +290,5 @@ def cost(
         seconds = (time.perf_counter() - start) / 6 * recipe.steps
     effort = effort.but(strengths=tuple(_strengths(bench, effort)))
     trainings = effort.trainings(imbalanced, own=bench.build is not None, pseudo=pseudo)
-    return trainings, trainings * seconds / min(cores(), trainings) / 60
+    at_once = min(cores(), trainings) if bench.build is None else 1  # see `train`
+    return trainings, trainings * seconds / at_once / 60

@@ -2,8 +2,10 @@
 
 Texts, and whatever else has no gradient from a sample back to a network, can still be learned adversarially where
 everything is continuous: among the codes. The decoder then turns what the generator makes into samples. Source:
-Zhao et al., "Adversarially regularized autoencoders" (2018), here after the VAE's training instead of beside it; the loss and
-its penalties are those of `gan.py`.
+Zhao et al., "Adversarially regularized autoencoders" (2018), here after the VAE's training instead of beside it. The
+generator does not start from noise, from which it did not find the classes in 64 dimensions (LOG.md), but moves codes of
+the local prior: at first not at all, then to where the critic no longer tells them from real ones. The loss and its
+penalties are those of `gan.py`.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ import torch.nn.functional as F
 
 from .game import LOSSES, gradient_penalty
 
-__all__ = ["code_of", "fit_game", "shapes_of_game"]
+__all__ = ["fit_game", "moved", "shapes_of_game"]
 
 WIDTH = 256
 STEPS, BATCH = 2_000, 128
 RATE = 1e-3
-GAMMA = 1.0  # of R1 and R2; codes are scaled to a deviation of 1
+GAMMA = 0.3  # of R1 and R2; codes are scaled to a deviation of 1
 LAZY = 4
 MEMORY = 0.998  # of the average of the generator's weights
 LOSS = LOSSES["relativistic"]
@@ -58,52 +60,56 @@ def _through(weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tens
 
 
 def fit_game(
-    codes: np.ndarray, classes: Sequence[str], names: Sequence[str], *, rng: np.random.Generator
+    codes: np.ndarray,
+    classes: Sequence[str],
+    names: Sequence[str],
+    *,
+    start: Mapping[str, np.ndarray],
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """Play the game until its time is over.
 
     codes    (N, Z) drawn codes of the train part
     classes  (N,) the class of each
-    names    (G,) all classes; one without a sample gets what the generator makes of an unknown class
+    names    (G,) all classes
+    start    the mixture whose codes the generator moves, as `prior.fit_local` gives it
     Returns the generator's weights, averaged over the steps, and how codes were scaled: see `shapes_of_game`.
     """
     draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
     centre, scale = codes.mean(0), codes.std(0) + 1e-6
     real = torch.from_numpy(((codes - centre) / scale).astype(np.float32))
     number = {name: i for i, name in enumerate(names)}
-    y = F.one_hot(torch.tensor([number[name] for name in classes]), len(names)).float()
-    latent, groups = real.shape[1], len(names)
-    generator, critic = (
-        _network(latent + groups, latent, draws),
-        _network(latent + groups, 1, draws),
-    )
+    groups = torch.tensor([number[name] for name in classes])
+    told = F.one_hot(groups, len(names)).float()
+    generator, critic = (_network(real.shape[1] + len(names), n, draws) for n in (real.shape[1], 1))
+    with torch.no_grad():
+        generator["last"].zero_()
     averaged = {name: value.detach().clone() for name, value in generator.items()}
     players = [
         torch.optim.Adam(net.values(), RATE, betas=(0.0, 0.99), fused=True) for net in (critic, generator)
     ]
+    mixture = {name: torch.from_numpy(value) for name, value in start.items()}
+    drawn = _Drawn(
+        mixture, torch.from_numpy(centre.astype(np.float32)), torch.from_numpy(scale.astype(np.float32))
+    )
 
-    def noise(told: torch.Tensor) -> torch.Tensor:
-        return torch.cat([torch.randn(len(told), latent, generator=draws), told], 1)
+    def logits(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return _through(critic, torch.cat([x, y], 1))[:, 0]
 
     for step in range(STEPS):
-        rate = RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / STEPS)))
         for player in players:
-            player.param_groups[0]["lr"] = rate
+            player.param_groups[0]["lr"] = RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / STEPS)))
         rows = torch.randint(len(real), (BATCH,), generator=draws)
-        x, told = real[rows].requires_grad_(), y[rows]
-        made = _through(generator, noise(told))
-        fake = made.detach().requires_grad_()
-        r, f = (
-            _through(critic, torch.cat([x, told], 1))[:, 0],
-            _through(critic, torch.cat([fake, told], 1))[:, 0],
-        )
+        x, y = real[rows].requires_grad_(), told[rows]
+        fake = _step_from(generator, drawn(groups[rows], draws), y).detach().requires_grad_()
+        r, f = logits(x, y), logits(fake, y)
         loss = LOSS.discriminator(r, f).mean()
         if step % LAZY == 0:
             loss = loss + LAZY * GAMMA / 2 * (gradient_penalty(r, x) + gradient_penalty(f, fake))
         _update(players[0], loss)
         with torch.no_grad():
-            r = _through(critic, torch.cat([x, told], 1))[:, 0]
-        f = _through(critic, torch.cat([_through(generator, noise(told)), told], 1))[:, 0]
+            r = logits(x, y)
+        f = logits(_step_from(generator, drawn(groups[rows], draws), y), y)
         _update(players[1], LOSS.generator(r, f).mean())
         for name, value in generator.items():
             averaged[name].lerp_(value.detach(), 1 - min(MEMORY, step / (step + 10)))
@@ -113,14 +119,35 @@ def fit_game(
     }  # fmt: skip
 
 
+class _Drawn:
+    """Codes of a mixture, scaled: groups (N,) -> (N, Z)."""
+
+    def __init__(
+        self, mixture: Mapping[str, torch.Tensor], centre: torch.Tensor, scale: torch.Tensor
+    ) -> None:
+        self.mixture, self.centre, self.scale = mixture, centre, scale
+
+    def __call__(self, groups: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        means, roots = self.mixture["means"], self.mixture["cholesky"]
+        k = torch.multinomial(self.mixture["weights"][groups], 1, generator=draws)[:, 0]
+        noise = torch.randn(len(groups), means.shape[2], generator=draws)
+        z = means[groups, k] + torch.einsum("nij,nj->ni", roots[groups, k], noise)
+        return (z - self.centre) / self.scale
+
+
+def _step_from(weights: Mapping[str, torch.Tensor], z: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """Scaled codes (N, Z), one-hot classes (N, G) -> where the generator moves them."""
+    return z + _through(weights, torch.cat([z, told], 1))
+
+
 def _update(player: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     player.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     player.step()
 
 
-def code_of(fitted: Mapping[str, torch.Tensor], group: int, groups: int, noise: torch.Tensor) -> torch.Tensor:
-    """The code (Z,) that the generator makes of noise (Z,) for a class: a function of these alone."""
+def moved(fitted: Mapping[str, torch.Tensor], code: torch.Tensor, group: int, groups: int) -> torch.Tensor:
+    """Where the generator moves a code (Z,) of the mixture: a function of these alone."""
     told = F.one_hot(torch.tensor(group), groups).float()
-    made = _through(fitted, torch.cat([noise, told])[None])[0]
-    return fitted["centre"] + fitted["scale"] * made
+    z = (code - fitted["centre"]) / fitted["scale"]
+    return fitted["centre"] + fitted["scale"] * _step_from(fitted, z[None], told[None])[0]

@@ -25,7 +25,7 @@ from ..errors import UnsafeFile, UsageError
 from ..grids import joined
 from ..nets import Decoder, Discriminator, Encoder
 from ..types import Batch, Cond, Condition
-from .codegame import code_of, fit_game, shapes_of_game
+from .codegame import fit_game, moved, shapes_of_game
 from .critic import Critic, Ledger, channels_last, on_device
 from .prior import fit_local, fit_mixture, slots
 from .texture import BINS, add_texture, fit_texture
@@ -51,8 +51,8 @@ class VAE:
     free_bits      nats of KL a code dimension may have for nothing; keeps dimensions alive
     warm_up        share of the training over which the KL term comes in
     prior          "mixture": fitted on the codes of each class; "local": of many small components, for what comes in
-                   separate pieces; "adversarial": a small generator that has played against a critic on the codes;
-                   "normal": N(0, I), as in the textbook
+                   separate pieces; "adversarial": the local one, whose codes a small generator moves to where a critic
+                   takes them for real; "normal": N(0, I), as in the textbook
     components     the most mixture components of a class that has samples enough for one
     texture        how much of the likelihood's fine grain a sample gets: 1 as fitted, 0 the decoder's mean
     adversarial    how hard a discriminator pulls at the decoder, relative to the reconstruction's gradient;
@@ -281,11 +281,10 @@ class VAE:
             codes.append(reparameterise(mean, log_variance, torch.randn(mean.shape, generator=batch.rng)))
             classes += names
         everything = torch.cat(codes).numpy()
+        fit = fit_mixture if self.prior in ("mixture", "normal") else fit_local
+        fitted = fit(everything, classes, self.names, components=self.components, rng=rng)
         if self.prior == "adversarial":
-            fitted = fit_game(everything, classes, self.names, rng=rng)
-        else:
-            fit = fit_local if self.prior == "local" else fit_mixture
-            fitted = fit(everything, classes, self.names, components=self.components, rng=rng)
+            fitted |= fit_game(everything, classes, self.names, start=fitted, rng=rng)
         self.mixture = {name: torch.from_numpy(value) for name, value in fitted.items()}
         # Every n-th sample, not the first ones: data often lie sorted by class.
         stride = max(1, len(classes) // NOISE_SAMPLES)
@@ -330,11 +329,10 @@ class VAE:
         if self.prior == "normal" or not self.mixture:
             return psi * noise
         g = self.names.index(name)
-        if self.prior == "adversarial":
-            return code_of(self.mixture, g, len(self.names), psi * noise)
         edges = self.mixture["weights"][g].cumsum(0)
         k = int(torch.searchsorted(edges, u * edges[-1]).clamp(max=len(edges) - 1))
-        return self.mixture["means"][g, k] + psi * self.mixture["cholesky"][g, k] @ noise
+        code = self.mixture["means"][g, k] + psi * self.mixture["cholesky"][g, k] @ noise
+        return moved(self.mixture, code, g, len(self.names)) if self.prior == "adversarial" else code
 
     def state(self) -> dict[str, torch.Tensor]:
         """decoder/*, prior/*, grain/* and, unless they were dropped, encoder/* and discriminator/*."""
@@ -377,7 +375,7 @@ class VAE:
         groups, k, width = len(self.names), slots(self.components), self.latent
         shapes = {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)}
         if self.prior == "adversarial":
-            shapes = shapes_of_game(groups, width)
+            shapes |= shapes_of_game(groups, width)
         self.mixture = _checked(parts["prior"], shapes)
         self.grain = _checked(parts["grain"], {"sigma": (self.shape[0], BINS)})
 
