@@ -119,7 +119,8 @@ if __name__ == "__main__":
     budget: dict[str, Any] = {"steps": given.updates} if given.updates else {"minutes": given.minutes}
     snapshot = sibling.fit(
         data, out=OUT / f"kaomoji-{given.model}{given.prior}-{given.updates or given.minutes}-{given.seed}",
-        model=given.model, arguments={"prior": given.prior} if given.prior else None, seed=given.seed, tensorboard=False, threads=given.threads, resume=True, **budget,
+        model=given.model, arguments={"prior": given.prior} if given.prior else None, seed=given.seed,
+        tensorboard=False, threads=given.threads, resume=True, **budget,
     )  # fmt: skip
     facts = snapshot.run
     print(facts["steps"], "steps,", f"{facts['minutes']:.2f} minutes")
