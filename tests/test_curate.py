@@ -15,6 +15,7 @@ from sibling import files
 from sibling.dataset import Dataset, synthetic
 from sibling.errors import BadInput, UsageError
 from sibling.snapshot import Snapshot
+from sibling.subject import subject_of
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +173,21 @@ def test_a_folder_is_curated_into_a_folder(own_run: Snapshot, tmp_path: Path) ->
     assert (tmp_path / "made" / "MANIFEST.json").read_bytes() == before
     with pytest.raises(UsageError, match="--overwrite"):
         sibling.curate(tmp_path / "made", against=own_run.folder)
+
+
+def test_what_curation_found_is_told_of_the_samples_that_it_looked_at(
+    own_run: Snapshot, tmp_path: Path
+) -> None:
+    made = sibling.sample(own_run, want={"1": 4, "2": 4})
+    kept = sibling.curate(made, against=own_run, rounds=40)
+    sibling.write(fake=kept, out=tmp_path / "kept", against=own_run)
+
+    def told(fake: Dataset | Path) -> bool:
+        return any("Before curation" in note for note in subject_of(fake, own_run, tmp_path / "out").notes)
+
+    assert told(kept)
+    assert told(tmp_path / "kept")  # written and read again
+    assert not told(sibling.sample(own_run, want={"1": 4, "2": 5}))  # the control: never curated
 
 
 def test_classes_that_the_run_does_not_know_are_named(own_run: Snapshot, tmp_path: Path) -> None:

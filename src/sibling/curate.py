@@ -115,6 +115,7 @@ def _record(
         "asked": wanted.total(),
         "copies_at_first": judge.copies_at_first,
         "kept": len(kept),
+        "kept_draws": kept.draws(),
         "rounds": rounds,
         "dropped": dict(reasons),
         "rules": judge.rules,

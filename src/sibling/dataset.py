@@ -150,6 +150,11 @@ class Dataset:
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 
+    def draws(self) -> str:
+        """sha256 over the seeds of all synthetic samples, in any order: the same for the same draws of a model."""
+        seeds = sorted(str(self.table["info"][i].get("seed")) for i in self.rows(origin="synthetic"))
+        return files.hash_bytes("\n".join(seeds).encode())
+
 
 def synthetic(
     raw: np.ndarray, y: list[Any], keys: list[str], info: list[dict[str, Any]], like: Dataset

@@ -61,7 +61,7 @@ def _own(fake: str | Path | Dataset, snapshot: Snapshot, out: str | Path | None)
     if not isinstance(fake, Dataset):
         files.refuse_overlap(Path(out) if out is not None else snapshot.folder, Path(fake))
         fake = read(fake, like=data)
-    notes = _curation_notes(snapshot)
+    notes = _curation_notes(fake, snapshot)
     if isinstance(fake, Dataset) and not len(fake):  # what `curate` gives where it drops all
         return Subject(data, fake, snapshot, folder, notes)
     fake = synthetic_of(fake, snapshot)
@@ -194,11 +194,16 @@ def _not_held_out(made: Dataset, data: Dataset, rows: np.ndarray, notes: list[st
     return kept
 
 
-def _curation_notes(snapshot: Snapshot) -> list[str]:
-    """After curation no copy is left by construction: how many there were belongs beside the score."""
+def _curation_notes(fake: Dataset, snapshot: Snapshot) -> list[str]:
+    """After curation no copy is left by construction: how many there were belongs beside the score.
+
+    The run folder holds the last curation, which may have been of other samples.
+    """
     if not (snapshot.folder / "curation.json").exists():
         return []
     summary = files.read_json(snapshot.folder / "curation.json")
+    if summary.get("kept_draws") != fake.draws():
+        return []
     short = list(summary.get("short") or [])
     more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
     notes = [f"Curation left fewer than asked for: {', '.join(short[:SHOWN])}{more}."] if short else []
