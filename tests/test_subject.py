@@ -179,3 +179,22 @@ def test_samples_without_labels_are_told_what_they_lack(photos: Path, tmp_path: 
     for path in tree(tmp_path / "more", 20, 6).rglob("*.png"):
         path.rename(bare / path.name)
     assert len(subject_of(flat, bare, None).fake) == 20  # where the real ones have none either
+
+
+def test_the_columns_of_another_tool_can_be_named(photos: Path, tmp_path: Path) -> None:
+    """Its class stands in one of two columns, neither of which is called as the real ones call it."""
+    made = tmp_path / "made"
+    made.mkdir()
+    lines = ["file_name,digit,batch"]
+    for number, place in enumerate(sorted(photos.glob("train/*/*.png"))[::5]):
+        (made / f"{number}.png").write_bytes(place.read_bytes())
+        lines.append(f"{number}.png,{place.parent.name},{'ab'[number % 2]}")
+    (made / "metadata.csv").write_text("\n".join(lines))
+    with pytest.raises(BadInput, match="--label-column"):
+        subject_of(made, photos, None)
+    subject = subject_of(made, photos, None, "digit")
+    assert set(subject.fake.classes(range(len(subject.fake)))) <= set(subject.data.condition.classes)
+    with pytest.raises(BadInput, match="no column 'digits'"):
+        subject_of(made, photos, None, "digits")
+    with pytest.raises(BadInput, match="in that order"):
+        subject_of(made, photos, None, "digit,batch")

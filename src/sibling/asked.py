@@ -64,6 +64,8 @@ def agreed(
     if not by_column and any(record.y is not None for record in found.records):
         found.kinds = {"label": "label"}  # class folders, a labels file, a third party's format
     if like is not None:
+        if label_column is not None and not found.chosen and by_column:
+            _select(found, label_column)
         return _like(found, like.condition)
     if condition is not None:
         lookup(CONDITIONS, "sibling.conditions", condition)  # a misspelt name is found here
@@ -110,8 +112,9 @@ def _like(found: Found, condition: Condition) -> Found:
         told = ", ".join(f"{column} ({kind})" for column, kind in found.kinds.items())
         wanted = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
         raise BadInput(
-            f"y has {told} in {found.where}; the run that these samples are read for knows {wanted}. "
-            "Give samples that this run made, or the run that made these."
+            f"y has {told} in {found.where}; the samples or the run that these are read for know {wanted}. Give samples that "
+            "this run made, or the run that made these; of another tool's, name the columns with --label-column "
+            "(label_column=)."
         )
     found.kinds, found.condition = kinds, condition
     return found

@@ -53,6 +53,7 @@ def evaluate(
     seed: int = 0,
     features: str | Sequence[str] | None = None,
     classifier: str | Callable[[Sequence[int], int], nn.Module] | None = None,
+    label_column: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     lift: bool = True,
 ) -> Evaluation:
@@ -72,6 +73,8 @@ def evaluate(
             spectrum, efficientnet-lite0, or a function of your own as "module:function"; None = random and recogniser.
         classifier: a recogniser of your own as "module:build": build(shape, outputs) gives a torch module that maps
             (N, *shape) in [-1, 1] to (N, outputs), a logit a class; it is trained and tuned like ours. None = ours.
+        label_column: the columns of the metadata that another tool has written for `fake` which are y, where they have
+            other names or stand among others; None = found by looking.
         out: where to write scores.json, verdict.json and the pictures; None = "evaluation" in the run folder, or
             beside `fake`.
         lift: train the recognisers of the verdict; False leaves the scores alone.
@@ -82,7 +85,7 @@ def evaluate(
     spaces = (
         [name.strip() for name in features.split(",")] if isinstance(features, str) else list(features or ())
     )
-    subject = subject_of(fake, against, out)
+    subject = subject_of(fake, against, out, label_column)
     data, made, notes = subject.data, subject.fake, subject.notes
     learned = subject.snapshot.learned if subject.snapshot is not None else data
     build = brought(classifier, learned)  # before the work: a mistake in it is found at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,11 +39,15 @@ class Subject:
 
 
 def subject_of(
-    fake: str | Path | Dataset, against: str | Path | Snapshot | Dataset, out: str | Path | None
+    fake: str | Path | Dataset,
+    against: str | Path | Snapshot | Dataset,
+    out: str | Path | None,
+    label_column: str | Sequence[str] | None = None,
 ) -> Subject:
     """Read both sides. Raises BadInput, UsageError.
 
-    against  a run folder; or real samples: a folder, a store, a Dataset
+    against       a run folder; or real samples: a folder, a store, a Dataset
+    label_column  the columns of y in the metadata of `fake`, of another tool; None = found
     """
     if (
         isinstance(against, str | Path)
@@ -52,7 +57,7 @@ def subject_of(
         against = Snapshot(against)
     if isinstance(against, Snapshot):
         return _own(fake, against, out)
-    return _foreign(fake, against, out)
+    return _foreign(fake, against, out, label_column)
 
 
 def _own(fake: str | Path | Dataset, snapshot: Snapshot, out: str | Path | None) -> Subject:
@@ -71,7 +76,12 @@ def _own(fake: str | Path | Dataset, snapshot: Snapshot, out: str | Path | None)
     return Subject(data, fake, snapshot, folder, notes)
 
 
-def _foreign(fake: str | Path | Dataset, against: str | Path | Dataset, out: str | Path | None) -> Subject:
+def _foreign(
+    fake: str | Path | Dataset,
+    against: str | Path | Dataset,
+    out: str | Path | None,
+    label_column: str | Sequence[str] | None,
+) -> Subject:
     """Samples of another tool: nobody knows what it has seen, so what can be seen of that is looked for and said."""
     if isinstance(fake, Dataset):
         folder = Path(out) if out is not None else Path("evaluation")
@@ -84,7 +94,7 @@ def _foreign(fake: str | Path | Dataset, against: str | Path | Dataset, out: str
     data = read(against)
     if not len(data.rows("train", "real")):
         raise BadInput("There are no real samples in the train part to judge against.")
-    made = fake if isinstance(fake, Dataset) else read(fake, like=data)
+    made = fake if isinstance(fake, Dataset) else read(fake, like=data, label_column=label_column)
     rows = made.rows(origin="synthetic")
     if len(rows) == 0:  # another tool does not say that its samples are synthetic
         rows = np.arange(len(made))

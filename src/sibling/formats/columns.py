@@ -61,7 +61,8 @@ class Asked:
 
     condition  the name of a condition that was asked for; None = found by looking
     columns    names that were asked for, each possibly with its kind: "age:value"; one text may hold several
-    known      name -> kind, when the data set itself or the run that it belongs to says so
+    known      name -> kind, when the data set itself or the run that it belongs to says so; the columns are then what
+               this file calls them, in that order
     """
 
     condition: str | None = None
@@ -119,6 +120,8 @@ def find(
     }
     kinds = {header: kind_of(header, values, suffixes) for header, values in cells.items()}
     file = _File(name, headers, cells, kinds, notes)
+    if asked.known is not None and asked.columns:
+        return _called(asked.known, _asked_names(asked.columns, headers), file)
     if asked.known is not None:
         return _known(asked.known, file)
     if asked.condition == "none":
@@ -154,6 +157,19 @@ def _known(known: Mapping[str, str], file: _File) -> list[Column]:
             raise BadInput(f"{file.name} has no column {column!r}, which is a part of y here; it has {held}.")
         found.append(Column(column, kind, header))
     return found
+
+
+def _called(known: Mapping[str, str], names: list[str], file: _File) -> list[Column]:
+    """The columns that a run or a manifest names, under the names that this file has for them."""
+    if len(names) != len(known):
+        raise BadInput(
+            f"y has {_listed(list(known))} here, and --label-column names {_listed(names)}: name what {file.name} calls "
+            "each of them, in that order."
+        )
+    named = _named(names, None, file)
+    return [
+        Column(own, kind, column.header) for (own, kind), column in zip(known.items(), named, strict=True)
+    ]
 
 
 def _asked_names(asked: str | Sequence[str], headers: list[str]) -> list[str]:
