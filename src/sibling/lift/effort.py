@@ -22,7 +22,8 @@ class Effort:
     own_rates      learning rates that are tried for a recogniser of the user's own
     strengths      of classic augmentation that are tried
     mixes          1 = mixup alone, 2 = CutMix too
-    ratios         synthetic samples a real one that are tried; all of them always are
+    ratios         synthetic samples a real one that are tried; all of them always are. With rare classes all of them,
+                   and 10 or 1 for each real one of those, are tried instead
     steps          factor of the optimiser steps
     folds          of cross-validation where the test part is too small; 0 = none
     repeats        of that cross-validation
@@ -71,7 +72,7 @@ class Effort:
                 len(self.strengths),
                 self.mixes,
                 len(self.strengths) + 1,
-                (len(self.ratios) + 1 + 2 * imbalanced) * (2 + imbalanced),
+                9 if imbalanced else 2 * (len(self.ratios) + 1),
                 2,
             )
             if n > 1

@@ -216,14 +216,15 @@ def _candidate(
 
 
 def _amounts(real: Source, fake: Source, effort: Effort, rare: Sequence[int]) -> list[tuple[str, np.ndarray]]:
-    """(in words, rows of the synthetic samples), the usual ones first: all of them, and parts; with rare classes also
-    some of those alone."""
+    """(in words, rows of the synthetic samples), the usual ones first: all of them, and parts; with rare classes some of
+    those alone, then all."""
+    if rare:
+        have = int(np.isin(real.y, rare).sum())
+        few = [fake.first(factor * have, rare) for factor in RARE_RATIOS]
+        alone = {f"the {len(rows):,} synthetic samples of rare classes": rows for rows in few if len(rows)}
+        return [*alone.items(), (f"{len(fake):,} synthetic samples", np.arange(len(fake)))]
     sizes = {len(fake)} | {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios}
-    parts = [(f"{size:,} synthetic samples", fake.first(size)) for size in sorted(sizes, reverse=True)]
-    have = int(np.isin(real.y, rare).sum()) if rare else 0
-    few = [fake.first(factor * have, rare) for factor in RARE_RATIOS if have]
-    alone = {f"the {len(rows):,} synthetic samples of rare classes": rows for rows in few if len(rows)}
-    return [*alone.items(), *parts]
+    return [(f"{size:,} synthetic samples", fake.first(size)) for size in sorted(sizes, reverse=True)]
 
 
 def _strengths(bench: Bench, effort: Effort) -> list[float]:
