@@ -4,6 +4,7 @@ Conventions, in the order in which they are looked for:
 
 - `metadata.csv`, `.jsonl` or `.parquet` with a `file_name` column (Hugging Face imagefolder); which of its
   other columns are y is found in `columns.py`;
+- A and B with equal names, or trainA, trainB, ...: pairs, see `pairs.py`;
 - first-level folders that are called train/val/test (or their usual synonyms): the data set brings
   its own split, which is kept;
 - one sub-folder a class (torchvision ImageFolder); deeper folders belong to their class;
@@ -30,10 +31,12 @@ from .cells import is_map_name, names_maps
 from .columns import Asked, Column, cell_of, cells_of, find, headers_of, y_of
 from .labels import METADATA, SPLITS, manifest_of, rows_of, safe_name, split_of, told_columns
 from .naming import INTERNAL, Names
+from .pairs import MAP_COLUMN, Pairs, could_be_pairs, pairs_of
 
 __all__ = ["Folder", "write_files"]
 
 _SYSTEM = re.compile(r"^(\.|__MACOSX$|Thumbs\.db$|desktop\.ini$|Icon\r$)", re.IGNORECASE)
+_PAIRS = "the pairs of A and B"
 _MAPS = "maps"  # the folder that maps are written to
 _LABEL_LIKE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
@@ -71,8 +74,11 @@ class Folder:
         metadata = [name for name in files if PurePosixPath(name).name in METADATA]
         samples = [name for name in files if PurePosixPath(name).suffix.lower() in suffixes]
         self._note_others(path, sorted({*files} - {*metadata, *samples}))
+        pairs = None if metadata else pairs_of(samples, asked=self._map_is_asked())
         if metadata:
             yield from self._from_metadata(path, metadata, samples, suffixes)
+        elif pairs is not None:
+            yield from self._from_pairs(path, pairs, suffixes)
         else:
             self.found_in = "the class folders"
             yield from self._from_folders(path, samples)
@@ -91,6 +97,23 @@ class Folder:
                     f"{_text(name)} was not read: a label file is called {known}, or is itself what is read."
                 )
 
+    def _map_is_asked(self) -> bool:
+        known = self.asked.known
+        return self.asked.condition == "map" if known is None else list(known.values()) == ["map"]
+
+    def _from_pairs(self, root: Path, pairs: Pairs, suffixes: Sequence[str]) -> Iterator[Record]:
+        column = next(iter(self.asked.known or {MAP_COLUMN: "map"}))
+        rows = [
+            {column if key == MAP_COLUMN else key: cell for key, cell in row.items()} for row in pairs.rows
+        ]
+        self.notes.append(f"Pairs: what lies in A is told to the model as {column}, what lies in B it makes.")
+        if pairs.unused:
+            self.notes.append(f"{pairs.unused} files of A have no partner in B and were left alone.")
+        if rows:
+            yield from self.listed(root, {_PAIRS: rows}, [row["file_name"] for row in rows], suffixes)
+        for name in pairs.alone:
+            yield Record(_text(name), None, info={"bad": "has no partner of the same name in A"})
+
     def _from_folders(self, root: Path, samples: list[str]) -> Iterator[Record]:
         paths = {name: PurePosixPath(name).parts for name in samples}
         wrapper = _common_wrapper(list(paths.values()))
@@ -102,6 +125,10 @@ class Folder:
         labelled = {name: parts[1:] if own_split else parts for name, parts in inner.items()}
         wanted = self.asked.condition != "none"  # else folders are just folders, of any depth
         has_classes = wanted and any(len(parts) > 1 for parts in labelled.values())
+        if has_classes and could_be_pairs(samples):
+            self.notes.append(
+                "A and B hold files of the same names. They were taken for classes; pairs are read with --condition map."
+            )
         if has_classes:
             self._note_forms({parts[0] for parts in labelled.values() if len(parts) > 1})
         for name in samples:
