@@ -129,8 +129,11 @@ def trained(name: str, data: Dataset) -> Model:
     return model
 
 
-def no_place_for_a_map(data: Dataset) -> bool:
-    return data.condition.channels > 0 and len(data.shape) != 3
+def misfit(model: str, data: Dataset) -> str:
+    """Why a model cannot learn these data, as its error says it; "" where it can."""
+    if model == "translate" and not data.condition.channels:
+        return "needs a picture in y"
+    return "two spatial axes" if data.condition.channels and len(data.shape) != 3 else ""
 
 
 def samples(model: Model, data: Dataset) -> torch.Tensor:
@@ -144,8 +147,8 @@ def test_a_model_trains_samples_and_comes_back_from_its_state(
     model: str, condition: str, modality: str
 ) -> None:
     data = data_of(condition, modality)
-    if no_place_for_a_map(data):
-        with pytest.raises(UsageError, match="two spatial axes"):
+    if why := misfit(model, data):
+        with pytest.raises(UsageError, match=why):
             trained(model, data)
         return
     made = trained(model, data)
@@ -170,6 +173,8 @@ def test_a_model_trains_samples_and_comes_back_from_its_state(
 @pytest.mark.parametrize(("model", "condition"), product("models", "conditions"))
 def test_a_state_that_does_not_fit_is_refused(model: str, condition: str, fault: str) -> None:
     data = data_of(condition, ALL["modalities"][0])
+    if misfit(model, data):
+        pytest.skip("refused, as the test above shows")
     state = trained(model, data).state()
     for key, value in state.items():
         bad = dict(state)
@@ -197,6 +202,11 @@ def test_a_state_that_does_not_fit_is_refused(model: str, condition: str, fault:
 @pytest.mark.parametrize(("model", "condition"), product("models", "conditions"))
 def test_sample_i_depends_on_snapshot_seed_i_and_y_alone(model: str, condition: str, tmp_path: Path) -> None:
     data = data_of(condition, ALL["modalities"][0])
+    if why := misfit(model, data):
+        with pytest.raises(UsageError, match=why):
+            sibling.fit(data, out=tmp_path / "run", model=model, steps=5, tensorboard=False)
+        assert not (tmp_path / "run").exists()
+        return
     run = sibling.fit(
         data, out=tmp_path / "run", model=model, steps=5, arguments=small(model), tensorboard=False
     )
@@ -530,6 +540,8 @@ def test_a_condition_is_found_again_where_it_was_written(
 def test_what_a_model_makes_is_read_again_with_its_y(condition: str, model: str, tmp_path: Path) -> None:
     """In every format; one training serves them all."""
     data = data_of(condition, "image")
+    if misfit(model, data):
+        pytest.skip("refused, as a test above shows")
     run = sibling.fit(
         data, out=tmp_path / "run", model=model, steps=3, arguments=small(model), tensorboard=False
     )

@@ -84,7 +84,9 @@ def fit(
     """
     check_asked(minutes, steps, batch, keep)
     check_place(unlabelled)
-    make_model(model, arguments or {})  # an unknown model or argument is found out before any work
+    asked_model = make_model(
+        model, arguments or {}
+    )  # an unknown one or argument is found out before any work
     out = Path(out)
     files.refuse_overlap(out, *(Path(place) for place in (data, unlabelled) if isinstance(place, str | Path)))
     asked = {
@@ -98,6 +100,7 @@ def fit(
         _refuse_room(out, overwrite)
     given = read(data, label_column=label_column, condition=condition, on_bad=on_bad)
     require_real(given)
+    getattr(asked_model, "refuse", lambda condition: None)(given.condition)
     refuse_inside(out, given)
     if not isinstance(data, Dataset):
         log.info("%s", "\n".join(describe(given)))

@@ -107,18 +107,24 @@ class Trunk(nn.Module):
         width: int = self.plan.widths[-1] * math.prod(self.plan.coarsest)
         return width
 
-    def forward(self, x: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        if maps.shape[1]:
-            x = torch.cat([x, maps.to(x)], 1)
+    def levels(self, x: torch.Tensor, vec: torch.Tensor) -> list[torch.Tensor]:
+        """What each level sees (N, W, *size), finest first; maps are stacked onto x already."""
+        out: list[torch.Tensor] = []
         h: torch.Tensor = self.stem(unfold(self.plan.pad(x), self.plan.patch))
         if self.told is not None:
             h = h + _as_map(self.told(vec), h)
         for level, blocks in enumerate(self.blocks):
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h)
+            out.append(h)
             if level < len(self.downs):
                 h = self.downs[level](unfold(h, 2))
-        return F.leaky_relu(h, SLOPE)
+        return out
+
+    def forward(self, x: torch.Tensor, vec: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        if maps.shape[1]:
+            x = torch.cat([x, maps.to(x)], 1)
+        return F.leaky_relu(self.levels(x, vec)[-1], SLOPE)
 
 
 class Encoder(nn.Module):

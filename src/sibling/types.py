@@ -336,6 +336,7 @@ class Model(Protocol):
     wants_augment   its `augment` is set to the modality's
     wants_wrong     `Batch.wrong`; wants_held: `Batch.held`; wants_vicinity: `made` and `weight`, of the kind
                     that its argument `vicinity` names; wants_balance: rare groups are repeated
+    refuse          (condition): raises UsageError for one that it cannot learn, before any work
     watched         it is chosen by its samples instead of `validate`, and rolled back when they collapse: it
                     then has a network "ledger" as `ledger` with a buffer `rate`, the factor of its learning rates
     patience        validations without a better one, of 20, before a watched training ends

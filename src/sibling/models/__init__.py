@@ -11,5 +11,6 @@ __all__ = ["MODELS"]
 MODELS = {
     "gan": "sibling.models.gan:GAN",
     "vae": "sibling.models.vae:VAE",
+    "translate": "sibling.models.translate:Translate",
     "bootstrap": "sibling.models.bootstrap:Bootstrap",
 }

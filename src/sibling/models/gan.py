@@ -144,16 +144,20 @@ class GAN:
         told, mapped = condition.width, condition.channels
         self.conditional = told + mapped > 0
         with seeded(int(torch.randint(2**62, (), generator=rng))):
-            self.networks = {
-                "generator": Decoder(shape, self.latent, told, mapped, self.width, self.blocks, skips=True),
-                "discriminator": Discriminator(
-                    shape, told, mapped, self.critic_width, self.blocks, spread=self.spread
-                ),
-                "ledger": Ledger(self.strength),
-            }
+            self.networks = {**self._players(told, mapped), "ledger": Ledger(self.strength)}
         layout = torch.channels_last if len(joined(shape)) == 3 else torch.contiguous_format
         for network in self.networks.values():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+
+    def _players(self, told: int, mapped: int) -> dict[str, nn.Module]:
+        """Generator and discriminator for a condition of width `told` with `mapped` channels of maps."""
+        shape, blocks = self.shape, self.blocks
+        return {
+            "generator": Decoder(shape, self.latent, told, mapped, self.width, blocks, skips=True),
+            "discriminator": Discriminator(
+                shape, told, mapped, self.critic_width, blocks, spread=self.spread
+            ),
+        }
 
     @cached_property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -218,13 +222,25 @@ class GAN:
         # step, by a D that has learned what numbers from the whole vicinity look like at the target.
         with autocast(self.device):
             fake = self._generate(self._noise(len(real), batch.rng), made)
-        loss = critic.teach(batch, fake, told, real_logits, share=share)
+        loss = self._weigh(critic.teach(batch, fake, told, real_logits, share=share))
+        beside = self._beside(real, fake, made, batch.rng)
+        loss = loss + sum(beside.values())
         norm, self.skipped = guarded_update(
             self.optimizers["generator"], loss, clip=CLIP, skipped=self.skipped
         )
         lost = float(loss.detach())
         row.update({"loss/g": lost, "loss/total": row["loss/d"] + lost, "gradient/g": norm})
-        return row
+        return row | {name: float(part.detach()) for name, part in beside.items()}
+
+    def _weigh(self, loss: torch.Tensor) -> torch.Tensor:
+        """How much the game counts in what the generator loses."""
+        return loss
+
+    def _beside(
+        self, real: torch.Tensor, fake: torch.Tensor, made: Cond, rng: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """What the generator loses besides the game, by name: nothing here."""
+        return {}
 
     def _set_rates(self, progress: float) -> None:
         shape = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
