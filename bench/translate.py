@@ -3,10 +3,11 @@
     scripts/bench translate                                  # Fashion-MNIST at 7 x 7 -> 28 x 28, 4,000 pairs, 3 seeds
     scripts/bench translate --task edges --updates 2000
 
-Against a plain U-Net (the same network without a game, L1 alone), with equal updates. Told are, on 1,000 test pairs: the L1 of
-one sample, of the mean of eight, the kernel distance of samples to real pictures (random features), the share of samples in which
-a recogniser of real pictures sees the class of the pair, and how far two samples for one map lie apart, relative to plain
-noise of the residual. Claim: kernel distance less than that of the plain U-Net and L1 of the mean of eight no more than 5 % above it.
+Against a plain U-Net (the same network without a game, L1 alone), with equal updates. Told are, on 1,000 test pairs: the L1
+of one sample, of the mean of eight, the kernel distance of samples to real pictures (random features), the share of samples
+in which a recogniser of real pictures sees the class of the pair, and how far two samples for one map lie apart, relative
+to what the mean of eight leaves over. Claim: kernel distance less than that of the plain U-Net, L1 of the mean of eight no
+more than 5 % above its own.
 Sample grids lie in bench/out: map, four samples, the real picture.
 """
 

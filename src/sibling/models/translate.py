@@ -96,8 +96,8 @@ class Translate(GAN):
     def arguments(self) -> dict[str, Any]:
         """The arguments that make this model again."""
         names = (
-            "latent", "width", "critic_width", "blocks", "close", "apart", "game", "loss", "gamma", "lazy", "strength", "adaptive",
-            "target", "matching", "learning_rate", "critic_rate", "keep_discriminator",
+            "latent", "width", "critic_width", "blocks", "close", "apart", "game", "loss", "gamma", "lazy", "strength",
+            "adaptive", "target", "matching", "learning_rate", "critic_rate", "keep_discriminator",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
