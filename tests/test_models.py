@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from sibling.conditions.none import Unconditional
 from sibling.dataset import Dataset
 from sibling.device import generator
 from sibling.errors import NumericalError, UnsafeFile, UsageError
+from sibling.models import prior
 from sibling.models.bootstrap import Bootstrap
 from sibling.models.prior import fit_mixture
 from sibling.models.update import MOST_SKIPS, guarded_update, load_strictly
@@ -339,6 +341,22 @@ def test_few_samples_of_a_class_have_others_between_them_and_not_in_their_midst(
     assert len(np.unique(np.arctan2(drawn[:, 1], drawn[:, 0]).round(1))) > 55  # all around it: of 63
     one = np.cov(ring.T)  # the negative control
     assert (np.linalg.norm(rng.multivariate_normal(np.zeros(6), one, 2_000)[:, :2], axis=1) < 6).mean() > 0.2
+
+
+def test_a_way_leads_to_another_sample_and_costs_little_memory() -> None:
+    """Two of these three have the same code: neither is its own neighbour."""
+    codes = np.array([[1.0, 0.0], [1.0, 0.0], [5.0, 0.0]])
+    fitted = fit_mixture(codes, ["a"] * 3, ["a"], components=3, rng=np.random.default_rng(0))
+    used = fitted["means"][0][fitted["weights"][0] > 0]
+    assert sorted(used[:, 0].tolist()) == pytest.approx([1, 3, 3])  # three pairs, each once
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(380, 64))  # 74 MB if all differences were held at once
+    tracemalloc.start()
+    try:
+        prior._between(wide, np.eye(64), rng)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_same_codes_give_the_same_prior() -> None:

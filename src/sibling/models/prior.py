@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -168,8 +169,9 @@ def _between(
     Chawla et al. 2002 (SMOTE), in codes: Dablain, Krawczyk and Chawla 2021 (DeepSMOTE).
     """
     n = len(codes)
-    distance = np.square(codes[:, None] - codes[None]).sum(2)  # (n, n)
-    order = distance.argsort(1, kind="stable")[:, 1 : 1 + NEIGHBOURS]
+    distance = cdist(codes, codes, "sqeuclidean")  # (n, n)
+    np.fill_diagonal(distance, np.inf)  # not "the nearest one": that may be another with the same code
+    order = distance.argsort(1, kind="stable")[:, : min(NEIGHBOURS, n - 1)]
     pairs = np.unique([sorted((i, j)) for i in range(n) for j in order[i].tolist()], axis=0).reshape(-1, 2)
     if len(pairs) == 0:  # a single sample
         return codes, ALONE**2 * shared[None]
