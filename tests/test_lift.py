@@ -17,14 +17,14 @@ from sibling.dataset import Dataset, condition_of, synthetic
 from sibling.errors import UsageError
 from sibling.lift import recipe
 from sibling.lift.answer import LEAST_TEST, answer
-from sibling.lift.arms import CANDIDATE, PLACEBO, Arm, arms_of, like, rare_classes
+from sibling.lift.arms import CANDIDATE, PLACEBO, Arm, arms_of, is_imbalanced, like, rare_classes
 from sibling.lift.compare import compare
 from sibling.lift.curve import equivalent
 from sibling.lift.effort import EFFORTS, Effort
 from sibling.lift.recipe import Bench, Recipe, Source, choose, mixed, pool_of, subset, train
 from sibling.lift.statistics import lifts, power
 from sibling.lift.tasks import CLASS, Classes, Labels, Values, calibration_error, task_of
-from sibling.lift.trial import Trial, _candidate, in_parallel, job
+from sibling.lift.trial import Trial, _candidate, in_parallel, job, trial
 from sibling.types import Verdict
 
 RIVALS = ("real", "real + classic", "real + duplicates")
@@ -446,6 +446,22 @@ def test_rare_classes_are_found_and_only_where_there_are_some() -> None:
     assert rare_classes(np.repeat([0, 1, 2, 3], [500, 10, 10, 10]), task) == [1, 2, 3]
     assert rare_classes(np.repeat([0, 1, 2, 3], [50, 45, 40, 50]), task) == []
     assert rare_classes(np.zeros((3, 1)), Values(["a"], np.zeros(1), np.ones(1))) == []
+
+
+def test_where_classes_count_alike_what_balances_them_is_a_rival_though_none_is_rare() -> None:
+    """The candidate may draw them alike often there."""
+    names, y = list("abcd"), np.repeat([0, 1, 2, 3], [15, 25, 25, 50])
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(len(y), 1, 8, 8)).astype(np.float32))
+    real = Source(lambda rows: x[rows], y)
+    even, uneven = Classes(names), Classes(names, balanced=True)
+    assert rare_classes(y, uneven) == []
+    assert is_imbalanced(y, uneven)
+    assert not is_imbalanced(y, even)  # the control
+    found = trial(
+        real=real, fake=real, groups=np.arange(len(y)), bench=bench_of(task=uneven, val=real, test=real),
+        recipe=Recipe(2, 8), effort=TINY, seed=0,
+    )  # fmt: skip
+    assert {"real + class weights", "real + balanced sampling"} <= {*found.answers}
 
 
 def test_mixup_and_cutmix_by_hand() -> None:

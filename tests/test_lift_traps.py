@@ -368,7 +368,7 @@ def test_of_numbers_one_more_strength_is_tried_and_announced() -> None:
     y = np.zeros((20, 1), np.float32)
     of_numbers = Source(real.fetch, y)
     announced = [
-        cost(each, bench_of(task=task, val=each, test=each), Recipe(2, 8), effort, 0, False)[0]
+        cost(each, bench_of(task=task, val=each, test=each), Recipe(2, 8), effort, 0)[0]
         for each, task in ((real, Classes(["left", "right"])), (of_numbers, numbers))
     ]
     assert announced[1] == announced[0] + 2  # for the real samples, and for the candidate

@@ -19,6 +19,7 @@ __all__ = [
     "PSEUDO",
     "Arm",
     "arms_of",
+    "is_imbalanced",
     "like",
     "names_of",
     "rare_classes",
@@ -155,6 +156,15 @@ def shuffled(y: np.ndarray, y_real: np.ndarray, rng: np.random.Generator) -> np.
         if len(others):
             return others.take(rng.integers(0, len(others), len(y)), 0)
     return y.take(rng.permutation(len(y)), 0)
+
+
+def is_imbalanced(y: np.ndarray, task: Task) -> bool:
+    """Whether class weights and balanced sampling are rivals too: where classes count alike in the metric, as the
+    candidate may draw them alike often, and where some are rare.
+
+    y  (n, ...) targets of the real train part
+    """
+    return isinstance(task, Classes) and (task.balanced or bool(rare_classes(y, task)))
 
 
 def rare_classes(y: np.ndarray, task: Task) -> list[int]:

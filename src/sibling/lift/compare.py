@@ -18,7 +18,7 @@ from ..judge import batch_for, fetcher, steps_for
 from ..signals import stopping
 from ..types import Verdict
 from .answer import LEAST_TEST, answer, given_up, undecided
-from .arms import CANDIDATE, names_of, rare_classes
+from .arms import CANDIDATE, is_imbalanced, names_of
 from .curve import worth
 from .effort import Effort
 from .recipe import Bench, Recipe, Source
@@ -154,11 +154,11 @@ def _say_plan(
         "  power        with %d real test samples %s cannot be seen",
         held, expected_power(bench.task, bench.test.y, held),
     )  # fmt: skip
-    rare = bool(rare_classes(real.y, bench.task))
-    trainings, minutes = cost(real, bench, recipe, effort, seed, rare, pseudo)
+    trainings, minutes = cost(real, bench, recipe, effort, seed, pseudo)
+    names = names_of(imbalanced=is_imbalanced(real.y, bench.task), pseudo=pseudo)
     log.info(
         "  arms         %s; %d seeds each, the last two %d",
-        ", ".join(names_of(imbalanced=rare, pseudo=pseudo)), effort.seeds, min(effort.seeds, effort.control_seeds),
+        ", ".join(names), effort.seeds, min(effort.seeds, effort.control_seeds),
     )  # fmt: skip
     log.info(
         "  lift         %s: %d trainings of %d steps%s, about %.1f minutes%s",

@@ -13,7 +13,7 @@ import numpy as np
 from ..device import cores, numpy_generator, threads
 from ..metrics.recogniser import Pool
 from ..progress import Display
-from .arms import PLACEBO, Arm, arms_of, rare_classes
+from .arms import PLACEBO, Arm, arms_of, is_imbalanced, rare_classes
 from .effort import Effort
 from .recipe import BALANCES, MIXES, Bench, Recipe, Run, Source, choose, pool_of, train
 from .tasks import Classes, Values, even_weights
@@ -85,7 +85,7 @@ def trial(
         chosen, own = _candidate(real, fake, bench, recipe, mix, effort, seed, rare, tuning)
         arms = arms_of(
             real=real, fake=fake, chosen=chosen, recipe=recipe, own=own, mix=mix, task=bench.task,
-            imbalanced=bool(rare) and isinstance(bench.task, Classes), rng=numpy_generator(seed, "arms"),
+            imbalanced=is_imbalanced(real.y, bench.task), rng=numpy_generator(seed, "arms"),
             pseudo=pseudo,
         )  # fmt: skip
         runs, stopped = _repeated(arms, bench, effort, seed)
@@ -278,7 +278,6 @@ def cost(
     recipe: Recipe,
     effort: Effort,
     seed: int,
-    imbalanced: bool,
     pseudo: bool = False,
 ) -> tuple[int, float]:
     """How many trainings a trial needs, and minutes, from 5 steps of one of them on one thread."""
@@ -290,6 +289,8 @@ def cost(
         train(pool_of(real), recipe.but(steps=6), few, seed, "cost", test=False)
         seconds = (time.perf_counter() - start) / 6 * recipe.steps
     effort = effort.but(strengths=tuple(_strengths(bench, effort)))
-    trainings = effort.trainings(imbalanced, own=bench.build is not None, pseudo=pseudo)
+    trainings = effort.trainings(
+        is_imbalanced(real.y, bench.task), own=bench.build is not None, pseudo=pseudo
+    )
     at_once = min(cores(), trainings) if bench.build is None else 1  # see `train`
     return trainings, trainings * seconds / at_once / 60
