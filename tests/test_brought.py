@@ -87,6 +87,14 @@ def test_the_same_network_for_every_arm_is_refused(data: Dataset) -> None:
     assert head is not None
 
 
+def test_to_look_at_it_draws_nothing_from_the_stream_of_the_caller(data: Dataset) -> None:
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    brought(lambda shape, outputs: nn.Sequential(linear(shape, outputs), nn.Dropout()), data)
+    assert torch.equal(torch.rand(3), wanted)
+
+
 def test_what_is_right_is_built_as_it_is(data: Dataset) -> None:
     build = brought(linear, data)
     assert build is not None

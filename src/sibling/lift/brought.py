@@ -52,16 +52,10 @@ def brought(classifier: str | Build | None, data: Dataset) -> Build | None:
     task = task_of(data)
     if task is not None:
         shape = tuple(data.shape)
-        with seeded(0, "brought"):
+        told_of = f"{told}: build({shape}, {task.outputs})"
+        with seeded(0, "brought"):  # dropout draws as well: what the caller draws next shall not depend on it
             first, second = build(shape, task.outputs), build(shape, task.outputs)
-        _look_at(
-            first,
-            second,
-            shape,
-            task.outputs,
-            f"{told}: build({shape}, {task.outputs})",
-            isinstance(task, Classes),
-        )
+            _look_at(first, second, shape, task.outputs, told_of, isinstance(task, Classes))
     return build
 
 
