@@ -188,6 +188,8 @@ def test_what_curation_found_is_told_of_the_samples_that_it_looked_at(
     assert told(kept)
     assert told(tmp_path / "kept")  # written and read again
     assert not told(sibling.sample(own_run, want={"1": 4, "2": 5}))  # the control: never curated
+    with pytest.raises(UsageError, match="leave it out"):
+        subject_of(tmp_path / "kept", own_run, None, "digit")
 
 
 def test_classes_that_the_run_does_not_know_are_named(own_run: Snapshot, tmp_path: Path) -> None:

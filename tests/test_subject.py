@@ -14,6 +14,7 @@ import sibling
 from sibling import files
 from sibling.cli import main
 from sibling.errors import BadInput, UsageError
+from sibling.read import read
 from sibling.subject import subject_of
 
 
@@ -198,3 +199,12 @@ def test_the_columns_of_another_tool_can_be_named(photos: Path, tmp_path: Path) 
         subject_of(made, photos, None, "digits")
     with pytest.raises(BadInput, match="in that order"):
         subject_of(made, photos, None, "digit,batch")
+
+
+def test_columns_that_cannot_be_chosen_are_not_passed_over(photos: Path, tmp_path: Path) -> None:
+    made = tree(tmp_path / "made", 20, 6)
+    subject = subject_of(made, photos, None, "digit")  # class folders have no columns
+    assert any("no columns to choose from" in note for note in subject.notes)
+    assert not any("no columns to choose from" in note for note in subject_of(made, photos, None).notes)
+    with pytest.raises(UsageError, match="read already"):
+        subject_of(read(made), photos, None, "digit")

@@ -64,19 +64,13 @@ def agreed(
     if not by_column and any(record.y is not None for record in found.records):
         found.kinds = {"label": "label"}  # class folders, a labels file, a third party's format
     if like is not None:
-        if label_column is not None and not found.chosen and by_column:
-            _select(found, label_column)
+        _chosen(found, label_column, by_column)
         return _like(found, like.condition)
     if condition is not None:
         lookup(CONDITIONS, "sibling.conditions", condition)  # a misspelt name is found here
     if condition == "none":
         return _without(found)
-    if label_column is not None and not found.chosen and by_column:
-        _select(found, label_column)
-    elif label_column is not None and not by_column:
-        found.notes.append(
-            f"There are no columns to choose from: label_column {label_column!r} was not used."
-        )
+    _chosen(found, label_column, by_column)
     if condition == "value" and not by_column and found.kinds:
         _as_numbers(found, label_column)
     _refuse_reserved(found)
@@ -131,6 +125,18 @@ def _without(found: Found) -> Found:
         record.y = None
     found.kinds, found.condition = {}, condition_of({})
     return found
+
+
+def _chosen(found: Found, label_column: str | Sequence[str] | None, by_column: bool) -> None:
+    """The columns that were asked for, where the format has not chosen them yet; a note where it has none."""
+    if label_column is None:
+        return
+    if not by_column:
+        found.notes.append(
+            f"There are no columns to choose from: label_column {label_column!r} was not used."
+        )
+    elif not found.chosen:
+        _select(found, label_column)
 
 
 def _select(found: Found, label_column: str | Sequence[str]) -> None:

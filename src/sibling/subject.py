@@ -12,7 +12,7 @@ import numpy as np
 from . import files
 from .dataset import Dataset, is_store
 from .duplicates import group
-from .errors import BadInput
+from .errors import BadInput, UsageError
 from .judge import judged_rows, synthetic_of
 from .read import read
 from .snapshot import Snapshot
@@ -55,6 +55,15 @@ def subject_of(
         and not is_store(Path(against))
     ):
         against = Snapshot(against)
+    if label_column is not None and (isinstance(against, Snapshot) or isinstance(fake, Dataset)):
+        raise UsageError(
+            f"label_column (--label-column) is {label_column!r}: it names columns in a folder that another tool wrote. "
+            + (
+                "The samples of a run have those of the run: leave it out."
+                if isinstance(against, Snapshot)
+                else "These samples are read already: give it to read."
+            )
+        )
     if isinstance(against, Snapshot):
         return _own(fake, against, out)
     return _foreign(fake, against, out, label_column)
@@ -126,6 +135,7 @@ def _unlike(made: Dataset, data: Dataset) -> list[str]:
                 f"The synthetic samples have other {what} than the real ones, {told[0]} against {told[1]}: they were brought to "
                 f"{shape}, as the real ones are. What is lost or added by that counts against them."
             )
+    notes += [note for note in made.found.get("notes") or [] if "label_column" in note]
     if bad := made.found.get("bad_count"):
         first = made.found["bad"][0]
         notes.append(
