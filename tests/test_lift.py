@@ -397,6 +397,14 @@ def test_the_candidate_its_placebo_and_its_control_are_trained_alike() -> None:
     ]  # fmt: skip
     assert arms["real + classic"].recipe == Recipe(10, 8)
     assert "cutmix and no other augmentation" in arms[CANDIDATE].meaning
+    arms = all_arms(side(40), side(60, seed=1), own=Recipe(10, 8, balance="origins"))
+    assert "real samples as often as synthetic ones" in arms[CANDIDATE].meaning
+    only = arms["synthetic only"]  # has one origin
+    assert only.meaning.endswith("rare classes are drawn more often")
+    orders = [recipe._order(only.pool, r, bench_of().task, 0) for r in (only.recipe, arms[CANDIDATE].recipe)]
+    assert np.array_equal(*orders)
+    numbers = Values(["age"], np.zeros(1), np.ones(1))
+    assert Recipe(10, 8, balance="origins").of_one_origin(numbers).balance == ""
 
 
 def test_the_candidate_has_a_strength_of_its_own() -> None:

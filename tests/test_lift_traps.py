@@ -237,11 +237,11 @@ def test_what_is_written_after_several_splits_is_what_their_candidates_took() ->
         each.chosen = 8 + np.arange(taken)
     found = answer(made, TASK, rng=rng, protocol={}, draws=200)
     assert found.answer == "helps"
-    assert _advice(found, made, fake)["amount"] == {"right": 5}
-    assert _advice(found, made, fake)["write"] == "some"
+    assert _advice(found, made, TASK, fake)["amount"] == {"right": 5}
+    assert _advice(found, made, TASK, fake)["write"] == "some"
     for each in made:
         each.chosen = np.arange(18)
-    assert _advice(found, made, fake)["write"] == "all"
+    assert _advice(found, made, TASK, fake)["write"] == "all"
 
 
 def test_folds_keep_to_one_seed_where_one_was_asked_for() -> None:
@@ -278,14 +278,26 @@ def test_the_best_arm_is_the_one_whose_recipe_is_given() -> None:
     recipes = {"real + duplicates": Recipe(10, 8, balance="weights", strength=None)}
     made.arms = [Arm(a.name, a.pool, recipes.get(a.name, a.recipe), a.role, "") for a in made.arms]
     found = answer([made], TASK, rng=rng, protocol={}, draws=200)
-    told = _advice(found, [made], fake)["augmentation"]
+    told = _advice(found, [made], TASK, fake)["augmentation"]
     assert (told["best_arm"], told["balance"], told["strength"]) == ("real + duplicates", "weights", None)
     made = constructed({CANDIDATE: 0.95, CONTROL: 0.3}, rng)
     recipes = {CANDIDATE: Recipe(10, 8, mix="mixup")}
     made.arms = [Arm(a.name, a.pool, recipes.get(a.name, a.recipe), a.role, "") for a in made.arms]
     made.chosen = np.arange(8)
-    told = _advice(answer([made], TASK, rng=rng, protocol={}, draws=200), [made], fake)["augmentation"]
+    told = _advice(answer([made], TASK, rng=rng, protocol={}, draws=200), [made], TASK, fake)["augmentation"]
     assert (told["best_arm"], told["mix"]) == (CANDIDATE, "mixup")
+
+
+@pytest.mark.parametrize("best", ["real + duplicates", CANDIDATE])
+def test_a_recipe_for_real_samples_alone_does_not_speak_of_synthetic_ones(best: str) -> None:
+    """A placebo is drawn as the candidate is; who is told to write no synthetic sample cannot do that."""
+    data, rng = dataset(*blobs(40)), np.random.default_rng(0)
+    made = constructed({best: 0.95, CONTROL: 0.3}, rng)
+    made.arms = [Arm(a.name, a.pool, Recipe(10, 8, balance="origins"), a.role, "") for a in made.arms]
+    made.chosen = np.arange(8)
+    found = answer([made], TASK, rng=rng, protocol={}, draws=200)
+    told = _advice(found, [made], TASK, made_of(*blobs(8), data))["augmentation"]
+    assert (told["best_arm"], told["balance"]) == (best, "origins" if best == CANDIDATE else "sampling")
 
 
 @pytest.mark.parametrize("kind", ["value", "labels", "label"])
@@ -309,7 +321,7 @@ def test_a_part_of_the_samples_is_a_part_of_each_group_and_what_is_written_is_th
     each = constructed({CANDIDATE: 0.95, CONTROL: 0.3}, np.random.default_rng(0))
     each.chosen = rows
     found = answer([each], TASK, rng=np.random.default_rng(0), protocol={}, draws=200)
-    advice = _advice(found, [each], fake)
+    advice = _advice(found, [each], TASK, fake)
     assert advice["write"] == "some"
     assert supported(fake, advice).table["key"] == [fake.table["key"][i] for i in rows]
     assert made.take(np.arange(10, 50)).first(20).max() < 40

@@ -83,7 +83,7 @@ def arms_of(
     placebo = real.take(like(kept, real, rng))
     wrong = Source(kept.fetch, shuffled(kept.y, real.y, rng))
     both, plain = pool_of(real, kept), pool_of(real)
-    share = f"{len(kept):,} synthetic samples"
+    share, alone = f"{len(kept):,} synthetic samples", own.of_one_origin(task)
     arms = [
         Arm(
             "real", plain, recipe.but(strength=None), "rival", "the real train part as it is, no augmentation"
@@ -110,7 +110,7 @@ def arms_of(
         Arm(CANDIDATE, both, own, "candidate", f"{share}; {own.in_words}"),
         Arm(CONTROL, pool_of(real, wrong), own, "control",
             "must lose: the same synthetic samples with their labels shuffled"),
-        Arm(ONLY, pool_of(fake), own, "reference", f"no real sample at all, {own.in_words}"),
+        Arm(ONLY, pool_of(fake), alone, "reference", f"no real sample at all, {alone.in_words}"),
     ]  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def compare(
         if found.answer == "helps" and effort.curve and len(trials) == 1 and isinstance(task, Classes):
             found.worth = worth(trials[0], found, real, bench, seed)
     protocol["minutes"] = round((time.perf_counter() - start) / 60, 2)
-    found.advice = _advice(found, trials, last[1])
+    found.advice = _advice(found, trials, task, last[1])
     return found
 
 
@@ -215,10 +215,14 @@ def _protocol(
     }  # fmt: skip
 
 
-def _advice(found: Verdict, trials: Sequence[Trial], fake: Dataset) -> dict[str, Any]:
+def _advice(found: Verdict, trials: Sequence[Trial], task: Task, fake: Dataset) -> dict[str, Any]:
     """What the verdict supports: exactly the mix that was tested, or nothing but the augmentation."""
     winner = CANDIDATE if found.answer == "helps" else found.rival
     recipe = next(arm.recipe for arm in trials[0].arms if arm.name == winner)
+    if (
+        winner != CANDIDATE
+    ):  # a placebo has the candidate's recipe, and what it stands for has no synthetic sample
+        recipe = recipe.of_one_origin(task)
     augmentation = {
         "strength": recipe.strength, "batch": recipe.batch, "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay, "mix": recipe.mix, "balance": recipe.balance, "best_arm": winner,

@@ -25,7 +25,7 @@ BALANCES = {
     "": "",
     "weights": "; rare classes weigh more in the loss",
     "sampling": "; rare classes are drawn more often",
-    "origins": "; in each class real samples are drawn as often as synthetic ones",
+    "origins": "; all classes are drawn alike often, and in each of them real samples as often as synthetic ones",
 }
 ALPHA = 0.4  # of the Beta distribution of mixup
 
@@ -55,6 +55,12 @@ class Recipe:
     def but(self, **changes: Any) -> Recipe:
         """The same with some arguments changed."""
         return replace(self, **changes)
+
+    def of_one_origin(self, task: Task) -> Recipe:
+        """The same for real or synthetic samples alone: of "origins" there is left that classes are drawn alike often."""
+        if self.balance != "origins":
+            return self
+        return self.but(balance="sampling" if isinstance(task, Classes) else "")
 
     @property
     def in_words(self) -> str:

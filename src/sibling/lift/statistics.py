@@ -217,9 +217,10 @@ def expected_power(task: Task, y: np.ndarray, n_test: int) -> str:
 
     y  (n, ...) targets of the test part, or of the part of it that there is yet
 
-    Classes and labels: two recognisers disagree on every tenth answer, see `power`. Each of them moves the F1 of a label by
-    one part in twice the samples that have it; labels count alike. A label that half of the samples have is like two
-    classes. Numbers: absolute errors that spread as far as their mean, correlated by a half between two recognisers.
+    Classes: two recognisers disagree on every tenth answer, see `power`. Labels: about each label they disagree on a tenth of
+    as many answers as twice the samples that have it, and each of these moves its F1 by one part in that many; labels
+    count alike. So a label that half of the samples have is like two classes. Numbers: absolute errors that spread as far
+    as their mean, correlated by a half between two recognisers.
     """
     if isinstance(task, Classes):
         told = power(n_test * (evenness(y) if task.balanced else 1.0))
