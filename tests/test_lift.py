@@ -354,7 +354,7 @@ def bench_of(**options: Any) -> Bench:
 
 def all_arms(real: Source, fake: Source, **options: Any) -> dict[str, Arm]:
     known: dict[str, Any] = {
-        "chosen": np.arange(len(fake)), "recipe": Recipe(10, 8), "own": Recipe(10, 8), "mix": "mixup",
+        "chosen": np.arange(len(fake)), "recipe": Recipe(10, 8), "own": Recipe(10, 8), "mixing": Recipe(10, 8, mix="mixup"),
         "task": Classes(["left", "right"]), "imbalanced": False, "rng": np.random.default_rng(0),
     }  # fmt: skip
     return {arm.name: arm for arm in arms_of(real=real, fake=fake, **{**known, **options})}
@@ -383,7 +383,7 @@ def test_the_arms_are_what_they_say() -> None:
 
 
 def test_the_candidate_and_its_placebo_have_equally_many() -> None:
-    arms = all_arms(side(40), side(60, seed=1), chosen=np.arange(25), mix="")
+    arms = all_arms(side(40), side(60, seed=1), chosen=np.arange(25), mixing=None)
     sizes = {name: len(arm.pool) for name, arm in arms.items()}
     assert sizes[CANDIDATE] == sizes["real + duplicates"] == sizes["shuffled labels"] == 65
     assert "real + classic + mix" not in arms
@@ -470,6 +470,14 @@ def test_where_classes_count_alike_what_balances_them_is_a_rival_though_none_is_
         recipe=Recipe(2, 8), effort=TINY, seed=0,
     )  # fmt: skip
     assert {"real + class weights", "real + balanced sampling"} <= {*found.answers}
+    (told,) = [one for one in found.tuning if one.startswith("mix: ")]
+    assert "mixup; rare classes are drawn more often" in told  # as the candidate may mix and balance at once
+    arm = next(one for one in found.arms if one.name == "real + classic + mix")
+    assert (
+        arm.meaning
+        == arm.recipe.in_words
+        == f"classic augmentation of strength 0.5 and {told[5:].split(', on')[0]}"
+    )
 
 
 def test_mixup_and_cutmix_by_hand() -> None:

@@ -107,7 +107,7 @@ def test_samples_of_one_class_alone_are_wrongly_labelled_in_the_control() -> Non
     real, rng = side(40), np.random.default_rng(0)
     only = Source(real.fetch, np.ones(25, np.int64))
     arms = arms_of(
-        real=real, fake=only, chosen=np.arange(25), recipe=Recipe(10, 8), own=Recipe(10, 8), mix="",
+        real=real, fake=only, chosen=np.arange(25), recipe=Recipe(10, 8), own=Recipe(10, 8), mixing=None,
         task=Classes(["left", "right"]), imbalanced=False, rng=rng,
     )  # fmt: skip
     wrong = next(arm for arm in arms if arm.name == CONTROL)
@@ -186,7 +186,8 @@ def test_labels_and_numbers_have_an_expected_power_too() -> None:
 def test_the_arms_that_are_announced_are_those_that_come(imbalanced: bool, pseudo: bool) -> None:
     real = side(20)
     arms = arms_of(
-        real=real, fake=side(10), chosen=np.arange(10), recipe=Recipe(10, 8), own=Recipe(10, 8), mix="mixup",
+        real=real, fake=side(10), chosen=np.arange(10), recipe=Recipe(10, 8), own=Recipe(10, 8),
+        mixing=Recipe(10, 8, mix="mixup"),
         task=Classes(["left", "right"]), imbalanced=imbalanced, rng=np.random.default_rng(0),
         pseudo=side(5) if pseudo else None,
     )  # fmt: skip

@@ -61,7 +61,7 @@ def arms_of(
     chosen: np.ndarray,
     recipe: Recipe,
     own: Recipe,
-    mix: str,
+    mixing: Recipe | None,
     task: Task,
     imbalanced: bool,
     rng: np.random.Generator,
@@ -74,7 +74,7 @@ def arms_of(
     recipe      tuned for the real samples on the val part
     own         tuned for the candidate there: its strength and whether it mixes may differ; its placebo and its control
                 have the same
-    mix         "mixup" or "cutmix", whichever is better there; "" leaves that arm out
+    mixing      the recipe with mixup or CutMix, whichever is better there; None leaves that arm out
     imbalanced  class weights and balanced sampling are rivals too
     pseudo      the pseudo-labelled samples that the generator has learned from: what they do by themselves is a rival;
                 None leaves that arm out
@@ -90,8 +90,8 @@ def arms_of(
         ),
         Arm(CLASSIC, plain, recipe, "rival", recipe.in_words),
     ]
-    if mix:
-        arms.append(Arm(MIXED, plain, recipe.but(mix=mix), "rival", f"classic augmentation and {mix}"))
+    if mixing is not None:
+        arms.append(Arm(MIXED, plain, mixing, "rival", mixing.in_words))
     if imbalanced:
         arms += [
             Arm(WEIGHTS, plain, recipe.but(balance="weights"), "rival",

@@ -70,7 +70,7 @@ class Effort:
             for n in (
                 grid,
                 len(self.strengths),
-                self.mixes,
+                self.mixes * (1 + imbalanced),
                 len(self.strengths) + 1,
                 9 if imbalanced else 2 * (len(self.ratios) + 1),
                 2,

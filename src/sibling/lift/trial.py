@@ -81,10 +81,10 @@ def trial(
     """
     with threads(1):  # a small network does not gain from a second thread; a second network does
         rare = rare_classes(real.y, bench.task)
-        recipe, mix, tuning = _tuned(real, bench, recipe, effort, seed)
-        chosen, own = _candidate(real, fake, bench, recipe, mix, effort, seed, rare, tuning)
+        recipe, mixing, tuning = _tuned(real, bench, recipe, effort, seed)
+        chosen, own = _candidate(real, fake, bench, recipe, mixing.mix, effort, seed, rare, tuning)
         arms = arms_of(
-            real=real, fake=fake, chosen=chosen, recipe=recipe, own=own, mix=mix, task=bench.task,
+            real=real, fake=fake, chosen=chosen, recipe=recipe, own=own, mixing=mixing, task=bench.task,
             imbalanced=is_imbalanced(real.y, bench.task), rng=numpy_generator(seed, "arms"),
             pseudo=pseudo,
         )  # fmt: skip
@@ -148,14 +148,15 @@ def _best(
 
 def _tuned(
     real: Source, bench: Bench, recipe: Recipe, effort: Effort, seed: int
-) -> tuple[Recipe, str, list[str]]:
-    """The recipe of the real samples, and the better of mixup and CutMix; each step says what it chose from."""
+) -> tuple[Recipe, Recipe, list[str]]:
+    """The recipe of the real samples, and that with the better of mixup and CutMix, which may draw classes alike often
+    where the candidate may; each step says what it chose from."""
     pool, notes = pool_of(real), []
     turns = not isinstance(bench.task, Values)  # a turn or a shift may be the very number
     recipe = recipe.but(strength=0.5 if turns else 0.0)
     if len(bench.val) < LEAST_VAL:
         notes.append(f"{len(bench.val)} val samples are too few to tune anything: the usual recipe is used.")
-        return recipe, "mixup", notes
+        return recipe, recipe.but(mix="mixup"), notes
     rates = effort.own_rates if bench.build is not None else (recipe.learning_rate,)
     batches = sorted({max(8, min(len(real), round(recipe.batch * factor))) for factor in effort.batches})
     grid = [
@@ -178,10 +179,11 @@ def _tuned(
     )
     recipe = recipe.but(strength=tried[number])
     notes.append(note)
-    mixes = MIXES[: effort.mixes]
-    number, note = _best("mix", [(mix, pool, recipe.but(mix=mix)) for mix in mixes], bench, seed)
+    balances = ("", "sampling") if is_imbalanced(real.y, bench.task) else ("",)
+    mixings = [recipe.but(mix=mix, balance=balance) for balance in balances for mix in MIXES[: effort.mixes]]
+    number, note = _best("mix", [(f"{r.mix}{BALANCES[r.balance]}", pool, r) for r in mixings], bench, seed)
     notes.append(note)
-    return recipe, mixes[number], notes
+    return recipe, mixings[number], notes
 
 
 def _candidate(
