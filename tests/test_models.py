@@ -20,7 +20,7 @@ from sibling.device import generator
 from sibling.errors import NumericalError, UnsafeFile, UsageError
 from sibling.models import prior
 from sibling.models.bootstrap import Bootstrap
-from sibling.models.prior import fit_mixture
+from sibling.models.prior import fit_mixture, way
 from sibling.models.update import MOST_SKIPS, guarded_update, load_strictly
 from sibling.models.vae import VAE, kl_to_normal, reparameterise
 from sibling.nets import Block
@@ -227,12 +227,29 @@ def test_the_textbook_prior_is_a_standard_normal(vae: VAE) -> None:
     torch.testing.assert_close(textbook.codes(["left"], [0], psi=0.5), 0.5 * codes[:1])
 
 
-def test_codes_follow_the_fitted_mixture(vae: VAE, easy: Dataset) -> None:
+def test_codes_of_few_samples_lie_on_the_ways_between_them(vae: VAE, easy: Dataset) -> None:
     for g, name in enumerate(vae.names):
+        n = int(vae.mixture["counts"][g])
+        middles = (vae.mixture["starts"] + vae.mixture["spans"] / 2)[g, :n]
         codes = vae.codes([name] * 3_000, range(3_000))
-        weights, means = vae.mixture["weights"][g], vae.mixture["means"][g]
+        torch.testing.assert_close(codes.mean(0), middles.mean(0), atol=0.15, rtol=0)
+        centres = vae.codes([name] * 50, range(50), psi=0.0)  # the middle of its way, for each code
+        assert all((middles == centre).all(1).any() for centre in centres)
+
+
+def test_codes_follow_the_fitted_mixture() -> None:
+    model = built((1, 8, 8), ("a", "b"))
+    rng = np.random.default_rng(0)
+    fitted = fit_mixture(
+        np.concatenate([rng.normal(-2, 1, (300, 4)), rng.normal(3, 0.5, (300, 4))]), ["a"] * 300 + ["b"] * 300,
+        ["a", "b"], components=model.components, rng=rng,
+    )  # fmt: skip
+    model.mixture = {key: torch.from_numpy(value) for key, value in fitted.items()}
+    for g, name in enumerate(model.names):
+        codes = model.codes([name] * 3_000, range(3_000))
+        weights, means = model.mixture["weights"][g], model.mixture["means"][g]
         torch.testing.assert_close(codes.mean(0), weights @ means, atol=0.15, rtol=0)
-        centres = vae.codes([name] * 50, range(50), psi=0.0)  # that of its component, for each code
+        centres = model.codes([name] * 50, range(50), psi=0.0)  # that of its component, for each code
         assert all((means == centre).all(1).any() for centre in centres)
 
 
@@ -293,8 +310,19 @@ def test_two_far_clusters_of_a_class_get_two_components() -> None:
     assert (np.abs(means.mean(1)) > 4).all()  # and none in between, where nothing lies
 
 
+def on_ways(fitted: dict[str, np.ndarray], g: int, n: int, psi: float = 1.0) -> np.ndarray:
+    """(n, Z) codes of a class that has few samples."""
+    tensors = {name: torch.from_numpy(value) for name, value in fitted.items()}
+    rng, width = generator("ways"), fitted["around"].shape[0]
+    rows = [
+        way(tensors, g, torch.rand(2, generator=rng), torch.randn(width, generator=rng), psi)
+        for _ in range(n)
+    ]
+    return torch.stack(rows).numpy()
+
+
 @pytest.mark.parametrize("counts", [(1,), (2,), (1, 1), (1, 60), (2, 60), (5, 60), (0, 60), (1, 2, 5, 0)])
-def test_few_samples_give_finite_positive_definite_covariances(counts: tuple[int, ...]) -> None:
+def test_few_samples_give_finite_codes(counts: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     names = [str(i) for i in range(len(counts))]
     classes = [name for name, n in zip(names, counts, strict=True) for _ in range(n)]
@@ -303,6 +331,10 @@ def test_few_samples_give_finite_positive_definite_covariances(counts: tuple[int
     for value in fitted.values():
         assert np.isfinite(value).all()
     for g in range(len(names)):
+        if fitted["counts"][g]:
+            assert np.isfinite(on_ways(fitted, g, 20)).all()
+            assert on_ways(fitted, g, 20).std(0).min() > 0
+            continue
         assert fitted["weights"][g].sum() == pytest.approx(1.0, abs=1e-5)
         c = fitted["cholesky"][g] @ fitted["cholesky"][g].transpose(0, 2, 1)
         assert (np.linalg.eigvalsh(c) > 0).all()
@@ -312,8 +344,9 @@ def test_a_class_of_one_sample_leans_on_the_spread_of_the_others() -> None:
     rng = np.random.default_rng(0)
     codes = np.concatenate([rng.normal(0, 3, (200, 2)), [[50.0, 50.0]]])
     fitted = fit_mixture(codes, ["many"] * 200 + ["one"], ["many", "one"], components=3, rng=rng)
-    np.testing.assert_allclose(fitted["means"][1, 0], [50, 50], atol=1e-4)
-    assert np.diag(fitted["cholesky"][1, 0]) == pytest.approx([1.5, 1.5], abs=0.35)
+    drawn = on_ways(fitted, 1, 2_000)
+    np.testing.assert_allclose(drawn.mean(0), [50, 50], atol=0.2)
+    np.testing.assert_allclose(drawn.std(0), [1.5, 1.5], atol=0.35)
 
 
 def test_few_samples_of_a_class_have_others_between_them_and_not_in_their_midst() -> None:
@@ -327,14 +360,10 @@ def test_few_samples_of_a_class_have_others_between_them_and_not_in_their_midst(
         np.concatenate([ring, others]),
         ["ring"] * 16 + ["many"] * 300,
         ["ring", "many"],
-        components=40,
+        components=10,
         rng=rng,
     )
-    used = np.flatnonzero(fitted["weights"][0])
-    picked = rng.choice(used, 2_000)
-    drawn = fitted["means"][0][picked] + np.einsum(
-        "nij,nj->ni", fitted["cholesky"][0][picked], rng.normal(size=(2_000, 6))
-    )
+    drawn = on_ways(fitted, 0, 2_000)
     radius = np.linalg.norm(drawn[:, :2], axis=1)
     assert (radius > 6).all()
     assert radius.mean() == pytest.approx(9, abs=1)
@@ -343,17 +372,28 @@ def test_few_samples_of_a_class_have_others_between_them_and_not_in_their_midst(
     assert (np.linalg.norm(rng.multivariate_normal(np.zeros(6), one, 2_000)[:, :2], axis=1) < 6).mean() > 0.2
 
 
+@pytest.mark.parametrize(("n", "turns"), [(2, 1), (10, 5), (35, 1), (49, 1)])
+def test_all_samples_have_equally_many_ways(n: int, turns: int) -> None:
+    """Room for 50 ways: five from each of ten samples, one from each of more than 25."""
+    codes = np.random.default_rng(0).normal(size=(n, 2))
+    fitted = fit_mixture(codes, ["a"] * n, ["a"], components=3, rng=np.random.default_rng(0))
+    starts = fitted["starts"][0, : fitted["counts"][0]]
+    _, counts = np.unique(starts, axis=0, return_counts=True)
+    assert counts.tolist() == [turns] * n
+
+
 def test_a_way_leads_to_another_sample_and_costs_little_memory() -> None:
     """Two of these three have the same code: neither is its own neighbour."""
     codes = np.array([[1.0, 0.0], [1.0, 0.0], [5.0, 0.0]])
     fitted = fit_mixture(codes, ["a"] * 3, ["a"], components=3, rng=np.random.default_rng(0))
-    used = fitted["means"][0][fitted["weights"][0] > 0]
-    assert sorted(used[:, 0].tolist()) == pytest.approx([1, 3, 3])  # three pairs, each once
+    n = fitted["counts"][0]
+    middles = (fitted["starts"] + fitted["spans"] / 2)[0, :n, 0]
+    assert sorted(middles.tolist()) == pytest.approx([1, 1, 3, 3, 3, 3])  # three pairs, there and back
     rng = np.random.default_rng(0)
     wide = rng.normal(size=(380, 64))  # 74 MB if all differences were held at once
     tracemalloc.start()
     try:
-        prior._between(wide, np.eye(64), rng)
+        prior._between(wide, rng)
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()

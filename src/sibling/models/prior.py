@@ -8,27 +8,32 @@ estimation"). A class with few samples gets components between its samples, see 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["fit_local", "fit_mixture", "slots"]
+__all__ = ["fit_local", "fit_mixture", "way", "ways"]
 
 LOCAL = 14  # samples a component of the local prior, at least
-WAYS = 40  # between samples of a class that has few, at most
 NEIGHBOURS = 5  # of a code, to each of which a way leads
 AROUND = 0.1  # how far from such a way samples lie, in deviations within the classes
 ALONE = 0.5  # how far from the only sample of a class
 _ROUNDS = 30  # of k-means
 
 
-def slots(components: int) -> int:
-    """k, how many components each class has room for."""
-    return max(components, WAYS)
+def ways(latent: int) -> int:
+    """How many ways between two of its samples a class has room for: one for each, where it has few."""
+    return 2 * _enough(latent)
+
+
+def _enough(latent: int) -> int:
+    """Samples that a component of the mixture needs."""
+    return max(25, 3 * latent)
 
 
 def fit_mixture(
@@ -44,38 +49,45 @@ def fit_mixture(
     codes       (N, Z) drawn codes of the train part
     classes     (N,) the class of each
     names       (G,) the classes in the order of the result
-    components  the most mixture components a class may have that has samples enough
-    Returns weights (G, k), means (G, k, Z) and cholesky (G, k, Z, Z), float32. A class without a
-    sample gets the mixture of all.
+    components  k, the most mixture components of a class
+    Returns weights (G, k), means (G, k, Z) and cholesky (G, k, Z, Z), float32; and for classes with few samples, which have
+    weights of 0, ways from `starts` (G, W, Z) along `spans` (G, W, Z), `counts` (G,) of them, with noise of the root
+    `around` (Z, Z) beside them. A class without a sample gets what all have together.
     """
     codes = np.asarray(codes, np.float64)
     labels = np.asarray(classes)
     width = codes.shape[1]
     shared = _shared_covariance(codes, labels)
-    weights = np.zeros((len(names), slots(components)))
-    means = np.zeros((len(names), slots(components), width))
-    cholesky = np.tile(np.eye(width), (len(names), slots(components), 1, 1))
+    weights = np.zeros((len(names), components))
+    means = np.zeros((len(names), components, width))
+    starts, spans = (np.zeros((len(names), ways(width), width)) for _ in range(2))
+    counts = np.zeros(len(names), np.int64)
+    cholesky = np.tile(np.eye(width), (len(names), components, 1, 1))
     for g, name in enumerate(names):
         own = codes[labels == name]
         own = codes if len(own) == 0 else own
-        enough = max(25, 3 * width)  # samples a component
-        if len(own) < 2 * enough:
-            m, covariance = _between(own, shared, rng)
-            w = np.full(len(m), 1 / len(m))
-        else:
-            w, m, c, counts = _components(own, int(np.clip(len(own) // enough, 1, components)), rng)
-            # As many pseudo-samples of the shared covariance as it has dimensions: what few samples leave open
-            # comes from the other classes.
-            trust = (counts / (counts + width))[:, None, None]
-            covariance = trust * c + (1 - trust) * shared
+        if len(own) < 2 * _enough(width):
+            start, span = _between(own, rng)
+            counts[g] = len(start)
+            starts[g, : len(start)], spans[g, : len(start)] = start, span
+            continue
+        w, m, c, n = _components(own, int(np.clip(len(own) // _enough(width), 1, components)), rng)
+        # As many pseudo-samples of the shared covariance as it has dimensions: what few samples leave open
+        # comes from the other classes.
+        trust = (n / (n + width))[:, None, None]
+        covariance = trust * c + (1 - trust) * shared
         k = len(w)
         weights[g, :k], means[g, :k] = w, m
         cholesky[g, :k] = np.linalg.cholesky(covariance + 1e-6 * np.eye(width))
-    return {
-        "weights": weights.astype(np.float32),
-        "means": means.astype(np.float32),
-        "cholesky": cholesky.astype(np.float32),
+    found: dict[str, np.ndarray] = {
+        "weights": weights,
+        "means": means,
+        "cholesky": cholesky,
+        "starts": starts,
+        "spans": spans,
     }
+    found["around"] = np.linalg.cholesky(shared + 1e-6 * np.eye(width))
+    return {**{name: value.astype(np.float32) for name, value in found.items()}, "counts": counts}
 
 
 def fit_local(
@@ -95,8 +107,8 @@ def fit_local(
     codes = np.asarray(codes, np.float64)
     labels = np.asarray(classes)
     width = codes.shape[1]
-    weights = np.zeros((len(names), slots(components)))
-    means = np.zeros((len(names), slots(components), width))
+    weights = np.zeros((len(names), components))
+    means = np.zeros((len(names), components, width))
     residuals, used = [], 0
     for g, name in enumerate(names):
         own = codes[labels == name]
@@ -115,7 +127,7 @@ def fit_local(
     return {
         "weights": weights.astype(np.float32),
         "means": means.astype(np.float32),
-        "cholesky": np.tile(root, (len(names), slots(components), 1, 1)).astype(np.float32),
+        "cholesky": np.tile(root, (len(names), components, 1, 1)).astype(np.float32),
     }
 
 
@@ -158,24 +170,39 @@ def _components(
     return mixture.weights_, mixture.means_, mixture.covariances_, mixture.weights_ * len(codes)
 
 
-def _between(
-    codes: np.ndarray, shared: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means (k, Z) and covariances (k, Z, Z) of k components, each along the way between two neighbours.
+def _between(codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Ways between neighbours: where they start (k, Z), and where they lead from there (k, Z).
 
     With fewer samples than a covariance needs, one Gaussian a class is mostly the covariance of the other classes, and
     most of it lies where their samples are. What is between two samples of a class is nearly always of that class.
-    The variance along the way is that of a uniform distribution on it. Source: interpolation between neighbours,
-    Chawla et al. 2002 (SMOTE), in codes: Dablain, Krawczyk and Chawla 2021 (DeepSMOTE).
+    Each sample has a way to each of its five nearest, or, where that is more than there is room for, to some of them;
+    all samples have equally many. Source: interpolation between neighbours, Chawla et al. 2002 (SMOTE), in codes:
+    Dablain, Krawczyk and Chawla 2021 (DeepSMOTE).
     """
     n = len(codes)
+    if n == 1:
+        return codes, np.zeros_like(codes)
     distance = cdist(codes, codes, "sqeuclidean")  # (n, n)
     np.fill_diagonal(distance, np.inf)  # not "the nearest one": that may be another with the same code
     order = distance.argsort(1, kind="stable")[:, : min(NEIGHBOURS, n - 1)]
-    pairs = np.unique([sorted((i, j)) for i in range(n) for j in order[i].tolist()], axis=0).reshape(-1, 2)
-    if len(pairs) == 0:  # a single sample
-        return codes, ALONE**2 * shared[None]
-    pairs = pairs[np.sort(rng.permutation(len(pairs))[:WAYS])]
-    a, b = codes[pairs[:, 0]], codes[pairs[:, 1]]
-    along = b - a  # (k, Z)
-    return (a + b) / 2, along[:, :, None] * along[:, None, :] / 12 + AROUND**2 * shared
+    order = rng.permuted(order, axis=1)
+    turns = int(np.clip(ways(codes.shape[1]) // n, 1, order.shape[1]))
+    ends = order[:, :turns].T.ravel()  # (n, turns) -> (turns n,)
+    starts = np.tile(np.arange(n), turns)
+    return codes[starts], codes[ends] - codes[starts]
+
+
+def way(
+    fitted: Mapping[str, torch.Tensor], g: int, u: torch.Tensor, noise: torch.Tensor, psi: float
+) -> torch.Tensor:
+    """A code (Z,) on one of the ways of class g, with noise beside it.
+
+    u      (2,) in [0, 1): which way, and how far along it
+    noise  (Z,) standard normal
+    psi    how far from the middle of the way: 1 all of it, 0 the middle itself
+    """
+    n = int(fitted["counts"][g])
+    k = min(int(u[0] * n), n - 1)
+    start, span = fitted["starts"][g, k], fitted["spans"][g, k]
+    wide = ALONE if n == 1 else AROUND
+    return start + span / 2 + psi * ((u[1] - 0.5) * span + wide * fitted["around"] @ noise)

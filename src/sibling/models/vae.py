@@ -27,7 +27,7 @@ from ..nets import Decoder, Discriminator, Encoder
 from ..types import Batch, Cond, Condition
 from .codegame import fit_game, moved, shapes_of_game
 from .critic import Critic, Ledger, channels_last, on_device
-from .prior import fit_local, fit_mixture, slots
+from .prior import fit_local, fit_mixture, way, ways
 from .texture import BINS, add_texture, fit_texture
 from .update import guarded_update, load_strictly
 
@@ -329,6 +329,8 @@ class VAE:
         if self.prior == "normal" or not self.mixture:
             return psi * noise
         g = self.names.index(name)
+        if "counts" in self.mixture and self.mixture["counts"][g]:
+            return way(self.mixture, g, torch.stack([u, torch.rand((), generator=rng)]), noise, psi)
         edges = self.mixture["weights"][g].cumsum(0)
         k = int(torch.searchsorted(edges, u * edges[-1]).clamp(max=len(edges) - 1))
         code = self.mixture["means"][g, k] + psi * self.mixture["cholesky"][g, k] @ noise
@@ -372,10 +374,15 @@ class VAE:
         ]
         if missing:
             raise UnsafeFile(f"The snapshot has no {' and no '.join(missing)}, which its arguments ask for.")
-        groups, k, width = len(self.names), slots(self.components), self.latent
-        shapes = {"weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width)}
+        groups, k, width = len(self.names), self.components, self.latent
+        shapes: dict[str, tuple[int, ...]] = {
+            "weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width),
+        }  # fmt: skip
         if self.prior == "adversarial":
             shapes |= shapes_of_game(groups, width)
+        if self.prior in ("mixture", "normal"):
+            room = (groups, ways(width), width)
+            shapes |= {"starts": room, "spans": room, "around": (width, width), "counts": (groups,)}
         self.mixture = _checked(parts["prior"], shapes)
         self.grain = _checked(parts["grain"], {"sigma": (self.shape[0], BINS)})
 
