@@ -24,7 +24,7 @@ from sibling.lift.effort import EFFORTS, Effort
 from sibling.lift.recipe import Bench, Recipe, Source, choose, mixed, pool_of, subset, train
 from sibling.lift.statistics import lifts, power
 from sibling.lift.tasks import CLASS, Classes, Labels, Values, calibration_error, task_of
-from sibling.lift.trial import Trial, _candidate, in_parallel, job, trial
+from sibling.lift.trial import Trial, _amounts, _candidate, in_parallel, job, trial
 from sibling.types import Verdict
 
 RIVALS = ("real", "real + classic", "real + duplicates")
@@ -423,6 +423,20 @@ def test_the_candidate_has_a_strength_of_its_own() -> None:
         real, side(60, seed=1), bench_of(), Recipe(30, 8, strength=1.0), "mixup", effort, 0, [], []
     )[1]
     assert (kept.steps, kept.batch, kept.weight_decay) == (30, 8, Recipe(30, 8).weight_decay)
+
+
+def test_the_amounts_that_are_tried() -> None:
+    real = Source(side(110).fetch, np.repeat([0, 1], [100, 10]))
+    fake = Source(side(300).fetch, np.repeat([0, 1], [100, 200]))
+
+    def sizes(fake: Source, rare: list[int]) -> list[int]:
+        return [len(rows) for _, rows in _amounts(real, fake, TINY.but(ratios=(0.5, 1.0, 4.0)), rare)]
+
+    assert sizes(fake, []) == [300, 110, 55]
+    assert sizes(fake, [1]) == [100, 10, 300]  # ten and one for each rare real one, and all
+    assert set(fake.y[_amounts(real, fake, TINY, [1])[0][1]]) == {1}
+    assert sizes(fake.take(np.arange(100, 108)), [1]) == [8]  # no part of so few is another choice
+    assert sizes(fake.take(np.arange(50)), [1]) == [50]  # none of the rare class
 
 
 def test_the_placebo_has_the_classes_of_the_fakes() -> None:

@@ -594,6 +594,21 @@ def test_limit_adapts_to_the_recogniser() -> None:
     assert calibrated_limit(p, y) == pytest.approx(float(p.gather(1, y[:, None]).min()))
 
 
+def test_limit_spares_a_rare_class_that_is_read_less_well() -> None:
+    rng = np.random.default_rng(0)
+    own = np.concatenate([rng.uniform(0.9, 1, 500), rng.uniform(0.2, 0.6, 20)])
+    p = torch.tensor(np.stack([own, 1 - own], 1))
+    p[500:] = p[500:].flip(1)
+    y = torch.tensor([0] * 500 + [1] * 20)
+    limit = calibrated_limit(p, y)
+    assert (own[500:] < limit).sum() <= 1
+    assert (own[500:] < np.sort(own)[10]).sum() == 10  # the control: 2 % of all are half of that class
+    alone = np.append(rng.uniform(0.9, 1, 400), 0.001)  # the only sample of a class, misread
+    p = torch.tensor(np.stack([alone, 1 - alone, np.zeros(401)], 1))
+    p[-1] = p[-1].roll(2)
+    assert calibrated_limit(p, torch.tensor([0] * 200 + [0] * 200 + [2])) > 0.85
+
+
 def test_only_another_winner_makes_a_mislabel() -> None:
     p = torch.tensor([[0.6, 0.4], [0.4, 0.6]])
     assert mislabelled(p, torch.tensor([0, 0]), 0.9).tolist() == [False, True]

@@ -223,7 +223,11 @@ def _amounts(real: Source, fake: Source, effort: Effort, rare: Sequence[int]) ->
     if rare:
         have = int(np.isin(real.y, rare).sum())
         few = [fake.first(factor * have, rare) for factor in RARE_RATIOS]
-        alone = {f"the {len(rows):,} synthetic samples of rare classes": rows for rows in few if len(rows)}
+        alone = {
+            f"the {len(rows):,} synthetic samples of rare classes": rows
+            for rows in few
+            if 0 < len(rows) < len(fake)
+        }
         return [*alone.items(), (f"{len(fake):,} synthetic samples", np.arange(len(fake)))]
     sizes = {len(fake)} | {min(len(fake), max(1, round(ratio * len(real)))) for ratio in effort.ratios}
     return [(f"{size:,} synthetic samples", fake.first(size)) for size in sorted(sizes, reverse=True)]

@@ -78,17 +78,16 @@ def calibrated_limit(probabilities_val: Tensor, y_val: Tensor) -> float:
     The 2 % quantile of what real samples get for their own class (the lowest value where there are
     fewer than 50), so that at most about 2 % of correctly labelled samples are lost, however weak the
     recogniser is: a weak one lowers the limit instead of emptying the set. Classes count alike, since as many
-    samples may be asked for of a rare class, which is read less well. 0 (nothing is dropped) without
-    any held-out sample.
+    samples may be asked for of a rare class, which is read less well; but no sample counts for half of what may be lost,
+    or the only one of a class would set the limit. 0 (nothing is dropped) without any held-out sample.
     """
     p, y = _checked(probabilities_val, y_val, "y_val")
     if not len(y):
         return 0.0
     own, order = p.gather(1, y[:, None])[:, 0].sort()
     counts = torch.bincount(y).double()
-    below = (1 / (counts[y] * (counts > 0).sum()))[order].cumsum(
-        0
-    )  # (N,) share that is lost above each sample
+    share = (1 / (counts[y] * (counts > 0).sum())).clamp(max=FALSE_ALARMS / 2)
+    below = (share / share.sum())[order].cumsum(0)  # (N,) share that is lost above each sample
     number = int((below <= FALSE_ALARMS + 1e-9).sum())
     return float(own[min(number, len(own) - 1)].clamp(0.0, 1.0))
 
