@@ -19,8 +19,9 @@ from ..device import autocast
 from ..errors import UsageError
 from ..types import Batch, Cond, Condition
 from ..unet import PatchCritic, UNet
-from .critic import on_device
+from .critic import CLIP, channels_last, on_device
 from .gan import GAN
+from .update import guarded_update
 
 __all__ = ["Translate", "closeness"]
 
@@ -120,6 +121,22 @@ class Translate(GAN):
             "generator": UNet(self.shape, self.latent, told, mapped, self.width, self.blocks),
             "discriminator": PatchCritic(self.shape, told, mapped, self.critic_width, self.blocks),
         }
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One update of the critic, then one of the generator; of that alone where there is no game."""
+        if self.game:
+            return super().step(batch)
+        self._set_rates(batch.progress)
+        made = on_device(batch.cond, self.device)
+        real = channels_last(batch.x.to(self.device))
+        with autocast(self.device):
+            fake = self._generate(self._noise(len(real), batch.rng), made)
+        loss = self._beside(real, fake, made, batch.rng)["loss/close"]
+        norm, self.skipped = guarded_update(
+            self.optimizers["generator"], loss, clip=CLIP, skipped=self.skipped
+        )
+        lost = float(loss.detach())
+        return {"loss/close": lost, "loss/total": lost, "gradient/g": norm}
 
     def _weigh(self, loss: torch.Tensor) -> torch.Tensor:
         return self.game * loss
