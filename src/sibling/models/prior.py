@@ -21,6 +21,7 @@ __all__ = ["fit_local", "fit_mixture", "way", "ways"]
 
 LOCAL = 14  # samples a component of the local prior, at least
 NEIGHBOURS = 5  # of a code, to each of which a way leads
+END = 0.3  # share of a way at each end that is left out: there a sample is all but the one that stands there
 AROUND = 0.1  # how far from such a way samples lie, in deviations within the classes
 ALONE = 0.5  # how far from the only sample of a class
 _ROUNDS = 30  # of k-means
@@ -199,10 +200,10 @@ def way(
 
     u      (2,) in [0, 1): which way, and how far along it
     noise  (Z,) standard normal
-    psi    how far from the middle of the way: 1 all of it, 0 the middle itself
+    psi    how far from the middle of the way: 1 all of it but its ends, 0 the middle itself
     """
     n = int(fitted["counts"][g])
     k = min(int(u[0] * n), n - 1)
     start, span = fitted["starts"][g, k], fitted["spans"][g, k]
     wide = ALONE if n == 1 else AROUND
-    return start + span / 2 + psi * ((u[1] - 0.5) * span + wide * fitted["around"] @ noise)
+    return start + span / 2 + psi * ((1 - 2 * END) * (u[1] - 0.5) * span + wide * fitted["around"] @ noise)
