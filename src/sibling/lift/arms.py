@@ -9,7 +9,7 @@ import numpy as np
 
 from ..metrics.recogniser import Pool
 from .recipe import Recipe, Source, pool_of
-from .tasks import Classes, Task
+from .tasks import Classes, Task, rare_among
 
 __all__ = [
     "CANDIDATE",
@@ -34,7 +34,6 @@ PSEUDO = "real + pseudo-labelled"
 WEIGHTS, SAMPLING = "real + class weights", "real + balanced sampling"
 CLASSIC, MIXED = "real + classic", "real + classic + mix"
 ONLY = "synthetic only"
-RARE = 0.5  # a class with fewer samples than this share of the median class, or of the largest, is rare
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,4 @@ def rare_classes(y: np.ndarray, task: Task) -> list[int]:
     """The classes with far fewer samples than the others; empty where there are none, or no classes."""
     if not isinstance(task, Classes):
         return []
-    counts = np.bincount(y, minlength=task.outputs)
-    present = counts[counts > 0]
-    limit = RARE * max(float(np.median(present)), float(present.max()) / 2)
-    return [c for c in range(task.outputs) if 0 < counts[c] < limit]
+    return rare_among(np.bincount(y, minlength=task.outputs)) if task.rare is None else task.rare

@@ -14,8 +14,18 @@ from scipy.optimize import minimize_scalar
 from ..dataset import Dataset, kinds_of
 from ..judge import Numbers, numbers_in
 
-__all__ = ["Classes", "Labels", "Task", "Values", "calibration_error", "even_weights", "task_of"]
+__all__ = [
+    "Classes",
+    "Labels",
+    "Task",
+    "Values",
+    "calibration_error",
+    "even_weights",
+    "rare_among",
+    "task_of",
+]
 
+RARE = 0.5  # a class with fewer samples than this share of the median class, or of half the largest, is rare
 IMBALANCED = 3.0  # largest class over smallest, in the train part: above it each class counts alike
 BINS = 15  # of the calibration error
 SMOOTHING = 0.05
@@ -73,12 +83,17 @@ class Classes:
 
     names     of all classes, in order
     balanced  each class counts alike (mean of the recalls) instead of each sample
+    rare      numbers of the classes with far fewer samples than the others, the same on every split; None = each split
+              is looked at by itself
     """
 
-    def __init__(self, names: Sequence[str], *, balanced: bool = False) -> None:
+    def __init__(
+        self, names: Sequence[str], *, balanced: bool = False, rare: Sequence[int] | None = None
+    ) -> None:
         self.names = list(names)
         self.outputs = len(self.names)
         self.balanced = balanced
+        self.rare = None if rare is None else list(rare)
         self.metric = "balanced accuracy" if balanced else "accuracy"
         self.goal: Literal["min", "max"] = "max"
         self.unit, self.scale = "points", 100.0
@@ -312,10 +327,14 @@ def task_of(data: Dataset) -> Task | None:
     by_kind = {kind: [c for c, k in kinds.items() if k == kind] for kind in ("label", "labels", "value")}
     if by_kind["label"] or (kinds and not any(by_kind.values()) and "map" not in kinds.values()):
         found = data.classes(train)
-        counts = [found.count(name) for name in dict.fromkeys(found)]
-        if len(counts) < 2:
+        names = list(data.condition.classes)
+        counts = np.array([found.count(name) for name in names])
+        present = counts[counts > 0]
+        if len(present) < 2:
             return None
-        return Classes(list(data.condition.classes), balanced=max(counts) > IMBALANCED * min(counts))
+        return Classes(
+            names, balanced=bool(present.max() > IMBALANCED * present.min()), rare=rare_among(counts)
+        )
     if by_kind["labels"]:
         column = by_kind["labels"][0]
         ys = data.y(train)
@@ -329,6 +348,15 @@ def task_of(data: Dataset) -> Task | None:
             return None
         return Values(columns, known.mean(0), known.std(0))
     return None
+
+
+def rare_among(counts: np.ndarray) -> list[int]:
+    """The classes with far fewer samples than the others, of counts (outputs,)."""
+    present = counts[counts > 0]
+    if not len(present):
+        return []
+    limit = RARE * max(float(np.median(present)), float(present.max()) / 2)
+    return [c for c, n in enumerate(counts.tolist()) if 0 < n < limit]
 
 
 def _as_float(weights: np.ndarray) -> np.ndarray:
