@@ -470,7 +470,7 @@ def test_rare_classes_are_found_and_only_where_there_are_some() -> None:
     assert rare_classes(np.zeros((3, 1)), Values(["a"], np.zeros(1), np.ones(1))) == []
     settled = Classes(list("ab"), rare=[1])  # by all real samples: a fold may look otherwise
     assert rare_classes(np.repeat([0, 1], 20), settled) == [1]
-    raw, names = blobs(200)
+    raw, _ = blobs(200)
     found = task_of(dataset(raw[:110], ["left"] * 100 + ["right"] * 10))
     assert isinstance(found, Classes)
     assert (found.balanced, found.rare) == (True, [1])

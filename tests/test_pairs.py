@@ -68,6 +68,15 @@ def test_two_classes_called_a_and_b_stay_classes_and_it_is_said(tmp_path: Path) 
     assert not any("--condition map" in note for note in again.found["notes"])
 
 
+def test_classes_called_a_and_b_within_parts_stay_classes(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for side, shade in (("a", 120), ("b", 220)):
+            pictures(tmp_path / "letters" / part / side, [f"{part}{name}" for name in names(12)], shade)
+    data = sibling.read(tmp_path / "letters")
+    assert list(data.condition.classes) == ["a", "b"]
+    assert len(data.rows("test", "real")) == 24
+
+
 def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
     pictures(tmp_path / "pairs" / "A", [*names(30), "spare.png"], 120)
     pictures(tmp_path / "pairs" / "B", [*names(30), "lonely.png"], 220)

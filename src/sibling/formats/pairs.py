@@ -4,7 +4,7 @@
   train, val and test;
 - what lies in A is told to the model, what lies in B is what it makes.
 
-Two folders A and B may also be two classes, so these are pairs only where a map was asked for.
+Two folders A and B, wherever they lie, may also be two classes, so these are pairs only where a map was asked for.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def pairs_of(names: Iterable[str], *, asked: bool) -> Pairs | None:
         if placed is None:
             return None
         part, side, rest = placed
-        plain = plain or part is None
+        plain = plain or PurePosixPath(name).parts[0].lower() in ("a", "b", *SPLITS)
         sides.setdefault((part, side), {})[str(PurePosixPath(*rest).with_suffix(""))] = name
     if plain and not asked:
         return None
