@@ -77,7 +77,7 @@ def test_one_map_has_several_samples_and_each_lies_where_the_map_says() -> None:
 def test_a_plain_l1_gives_one_sample_for_a_map() -> None:
     """The control: without the game and the distance of two samples nothing asks for a second one."""
     maps, _ = pairs(100, 1)
-    model = trained(game=0.0, apart=0.0)
+    model = trained(100, game=0.0, apart=0.0)
     (a, _), (b, _) = shown(model, maps), shown(model, maps, 100)
     assert float((a - b).abs().mean()) < 0.1
 
