@@ -67,13 +67,8 @@ def compare(
         for number, (data, fake) in enumerate(pairs):
             bench, real, made = _sides(data, fake, task, build, stop)
             pseudo = _pseudo(data, task, splits)
-            if len(bench.test) < (LEAST_TEST if splits == 1 else 2):
-                return undecided(
-                    f"{len(bench.test)} real test samples are too few; {LEAST_TEST} are the least", plan
-                )
-            if len(made) == 0:
-                where = f" of split {number + 1}" if splits > 1 else ""
-                return undecided(f"there is no synthetic sample{where} to train with", plan)
+            if lacks := _lacks(bench, made, number, splits):
+                return undecided(lacks, plan)
             recipe = _recipe(len(real), steps, effort)
             if number == 0:
                 effort = effort.for_steps(recipe.steps)
@@ -98,6 +93,14 @@ def compare(
     protocol["minutes"] = round((time.perf_counter() - start) / 60, 2)
     found.advice = _advice(found, trials, task, last[1])
     return found
+
+
+def _lacks(bench: Bench, made: Source, number: int, splits: int) -> str:
+    """What a split has too little of to compare anything; "" where it has enough."""
+    if len(bench.test) < (LEAST_TEST if splits == 1 else 2):
+        return f"{len(bench.test)} real test samples are too few; {LEAST_TEST} are the least"
+    where = f" of split {number + 1}" if splits > 1 else ""
+    return "" if len(made) else f"there is no synthetic sample{where} to train with"
 
 
 def _sides(

@@ -166,14 +166,8 @@ def train_recogniser(
         return F.cross_entropy(logits + share.log(), wanted)
 
     optimise(
-        network,
-        batch_of,
-        loss,
-        steps=steps,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        stop=stop,
-    )
+        network, batch_of, loss, steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, stop=stop,
+    )  # fmt: skip
     weights = b"".join(p.detach().cpu().numpy().tobytes() for p in network.parameters())
     network.space = f"recogniser {hashlib.sha256(weights).hexdigest()[:8]}"
     return network

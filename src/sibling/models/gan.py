@@ -58,6 +58,7 @@ class GAN:
     """
 
     generating: Sequence[str] = ("generator",)
+    game = 1.0  # how much the game counts in what the generator loses
     wants_wrong = True
     wants_held = True
     wants_balance = True
@@ -222,7 +223,7 @@ class GAN:
         # step, by a D that has learned what numbers from the whole vicinity look like at the target.
         with autocast(self.device):
             fake = self._generate(self._noise(len(real), batch.rng), made)
-        loss = self._weigh(critic.teach(batch, fake, told, real_logits, share=share))
+        loss = self.game * critic.teach(batch, fake, told, real_logits, share=share)
         beside = self._beside(real, fake, made, batch.rng)
         loss = loss + sum(beside.values())
         norm, self.skipped = guarded_update(
@@ -231,10 +232,6 @@ class GAN:
         lost = float(loss.detach())
         row.update({"loss/g": lost, "loss/total": row["loss/d"] + lost, "gradient/g": norm})
         return row | {name: float(part.detach()) for name, part in beside.items()}
-
-    def _weigh(self, loss: torch.Tensor) -> torch.Tensor:
-        """How much the game counts in what the generator loses."""
-        return loss
 
     def _beside(
         self, real: torch.Tensor, fake: torch.Tensor, made: Cond, rng: torch.Generator

@@ -2,7 +2,7 @@
 
 Sampling z from N(0, I) meets places where no code lies. A mixture on the codes of each class does not,
 makes any VAE class-conditional, and cannot collapse (Ghosh et al. 2020, RAE, "ex-post density
-estimation"). A class with few samples gets components between its samples, see `_between`.
+estimation"). A class with few samples gets ways between its samples, see `_between`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["fit_local", "fit_mixture", "way", "ways"]
+__all__ = ["fit_local", "fit_mixture", "shapes_of_mixture", "way"]
 
 LOCAL = 14  # samples a component of the local prior, at least
 NEIGHBOURS = 5  # of a code, to each of which a way leads
@@ -27,7 +27,18 @@ ALONE = 0.5  # how far from the only sample of a class
 _ROUNDS = 30  # of k-means
 
 
-def ways(latent: int) -> int:
+def shapes_of_mixture(groups: int, components: int, latent: int, *, few: bool) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what `fit_mixture` gives for these classes; without `few`, of what `fit_local` gives."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "weights": (groups, components), "means": (groups, components, latent),
+        "cholesky": (groups, components, latent, latent),
+    }  # fmt: skip
+    room = (groups, _ways(latent), latent)
+    own = {"starts": room, "spans": room, "around": (latent, latent), "counts": (groups,)}
+    return shapes | own if few else shapes
+
+
+def _ways(latent: int) -> int:
     """How many ways between two of its samples a class has room for: one for each, where it has few."""
     return 2 * _enough(latent)
 
@@ -61,7 +72,7 @@ def fit_mixture(
     shared = _shared_covariance(codes, labels)
     weights = np.zeros((len(names), components))
     means = np.zeros((len(names), components, width))
-    starts, spans = (np.zeros((len(names), ways(width), width)) for _ in range(2))
+    starts, spans = (np.zeros((len(names), _ways(width), width)) for _ in range(2))
     counts = np.zeros(len(names), np.int64)
     cholesky = np.tile(np.eye(width), (len(names), components, 1, 1))
     for g, name in enumerate(names):
@@ -187,7 +198,7 @@ def _between(codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
     np.fill_diagonal(distance, np.inf)  # not "the nearest one": that may be another with the same code
     order = distance.argsort(1, kind="stable")[:, : min(NEIGHBOURS, n - 1)]
     order = rng.permuted(order, axis=1)
-    turns = int(np.clip(ways(codes.shape[1]) // n, 1, order.shape[1]))
+    turns = int(np.clip(_ways(codes.shape[1]) // n, 1, order.shape[1]))
     ends = order[:, :turns].T.ravel()  # (n, turns) -> (turns n,)
     starts = np.tile(np.arange(n), turns)
     return codes[starts], codes[ends] - codes[starts]

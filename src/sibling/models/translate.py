@@ -138,9 +138,6 @@ class Translate(GAN):
         lost = float(loss.detach())
         return {"loss/close": lost, "loss/total": lost, "gradient/g": norm}
 
-    def _weigh(self, loss: torch.Tensor) -> torch.Tensor:
-        return self.game * loss
-
     def _beside(
         self, real: torch.Tensor, fake: torch.Tensor, made: Cond, rng: torch.Generator
     ) -> dict[str, torch.Tensor]:

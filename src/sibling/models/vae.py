@@ -27,7 +27,7 @@ from ..nets import Decoder, Discriminator, Encoder
 from ..types import Batch, Cond, Condition
 from .codegame import fit_game, moved, shapes_of_game
 from .critic import Critic, Ledger, channels_last, on_device
-from .prior import fit_local, fit_mixture, way, ways
+from .prior import fit_local, fit_mixture, shapes_of_mixture, way
 from .texture import BINS, add_texture, fit_texture
 from .update import guarded_update, load_strictly
 
@@ -374,15 +374,10 @@ class VAE:
         ]
         if missing:
             raise UnsafeFile(f"The snapshot has no {' and no '.join(missing)}, which its arguments ask for.")
-        groups, k, width = len(self.names), self.components, self.latent
-        shapes: dict[str, tuple[int, ...]] = {
-            "weights": (groups, k), "means": (groups, k, width), "cholesky": (groups, k, width, width),
-        }  # fmt: skip
+        few = self.prior in ("mixture", "normal")
+        shapes = shapes_of_mixture(len(self.names), self.components, self.latent, few=few)
         if self.prior == "adversarial":
-            shapes |= shapes_of_game(groups, width)
-        if self.prior in ("mixture", "normal"):
-            room = (groups, ways(width), width)
-            shapes |= {"starts": room, "spans": room, "around": (width, width), "counts": (groups,)}
+            shapes |= shapes_of_game(len(self.names), self.latent)
         self.mixture = _checked(parts["prior"], shapes)
         self.grain = _checked(parts["grain"], {"sigma": (self.shape[0], BINS)})
 
