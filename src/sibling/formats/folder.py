@@ -32,10 +32,10 @@ from .columns import Asked, Column, cell_of, cells_of, find, headers_of, y_of
 from .labels import METADATA, SPLITS, manifest_of, rows_of, safe_name, split_of, told_columns
 from .naming import INTERNAL, Names
 from .pairs import MAP_COLUMN, Pairs, could_be_pairs, pairs_of
+from .walk import Walk, text_of
 
 __all__ = ["Folder", "write_files"]
 
-_SYSTEM = re.compile(r"^(\.|__MACOSX$|Thumbs\.db$|desktop\.ini$|Icon\r$)", re.IGNORECASE)
 _PAIRS = "the pairs of A and B"
 _MAPS = "maps"  # the folder that maps are written to
 _LABEL_LIKE = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -70,7 +70,7 @@ class Folder:
 
     def read(self, path: Path, suffixes: Sequence[str]) -> Iterator[Record]:
         """Yield the records below `path`, sorted by name. Raises BadInput, UnsafeFile."""
-        files = [name for name in _Walk(path).names(self.notes) if name not in CARDS]
+        files = [name for name in Walk(path).names(self.notes) if name not in CARDS]
         metadata = [name for name in files if PurePosixPath(name).name in METADATA]
         samples = [name for name in files if PurePosixPath(name).suffix.lower() in suffixes]
         self._note_others(path, sorted({*files} - {*metadata, *samples}))
@@ -88,13 +88,13 @@ class Folder:
         others = [name for name in others if name not in ours]
         if not others:
             return
-        shown = ", ".join(_text(name) for name in others[:3]) + (", ..." if len(others) > 3 else "")
+        shown = ", ".join(text_of(name) for name in others[:3]) + (", ..." if len(others) > 3 else "")
         self.notes.append(f"{len(others)} other files were left alone (no sample ends like that): {shown}.")
         for name in others:
             if PurePosixPath(name).suffix.lower() in _LABEL_LIKE and "/" not in name:
                 known = ", ".join(METADATA)
                 self.notes.append(
-                    f"{_text(name)} was not read: a label file is called {known}, or is itself what is read."
+                    f"{text_of(name)} was not read: a label file is called {known}, or is itself what is read."
                 )
 
     def _map_is_asked(self) -> bool:
@@ -112,13 +112,13 @@ class Folder:
         if rows:
             yield from self.listed(root, {_PAIRS: rows}, [row["file_name"] for row in rows], suffixes)
         for name in pairs.alone:
-            yield Record(_text(name), None, info={"bad": "has no partner of the same name in A"})
+            yield Record(text_of(name), None, info={"bad": "has no partner of the same name in A"})
 
     def _from_folders(self, root: Path, samples: list[str]) -> Iterator[Record]:
         paths = {name: PurePosixPath(name).parts for name in samples}
         wrapper = _common_wrapper(list(paths.values()))
         if wrapper:
-            self.notes.append(f"The class folders lie one level down, in {_text('/'.join(wrapper))}/.")
+            self.notes.append(f"The class folders lie one level down, in {text_of('/'.join(wrapper))}/.")
         inner = {name: parts[len(wrapper) :] for name, parts in paths.items()}
         top = {parts[0] for parts in inner.values() if len(parts) > 1}
         own_split = bool(top) and all(name.lower() in SPLITS for name in top)
@@ -135,9 +135,9 @@ class Folder:
             parts = labelled[name]
             split = SPLITS.get(inner[name][0].lower()) if own_split and len(inner[name]) > 1 else None
             if has_classes and len(parts) < 2:
-                yield Record(_text(name), None, info={"bad": "is not in a class folder, while others are"})
+                yield Record(text_of(name), None, info={"bad": "is not in a class folder, while others are"})
                 continue
-            yield Record(_text(name), root / name, y=_class(parts[0]) if has_classes else None, split=split)
+            yield Record(text_of(name), root / name, y=_class(parts[0]) if has_classes else None, split=split)
 
     def _note_forms(self, folders: set[str]) -> None:
         """Two folders whose names differ only in how an accent is encoded look like one, and are one."""
@@ -150,7 +150,7 @@ class Folder:
     ) -> Iterator[Record]:
         bases = [str(PurePosixPath(name).parent) for name in metadata]
         if len(set(bases)) < len(bases):
-            shown = ", ".join(_text(name) for name in metadata[:4])
+            shown = ", ".join(text_of(name) for name in metadata[:4])
             raise BadInput(f"One folder holds several label files ({shown}): keep one.")
         real = Path(os.path.realpath(root))
         yield from self.listed(
@@ -174,12 +174,14 @@ class Folder:
             place = _Place(root, real, PurePosixPath(name).parent, forms)
             maps.update(place.maps(rows, name, suffixes))
             for number, row in enumerate(rows, 1):
-                where = f"{_text(name)}, row {number}"
+                where = f"{text_of(name)}, row {number}"
                 key = place.key(row.get("file_name"), where)
                 record = self._record(place, key, row, columns, where)
                 y = listed.setdefault(key, record).y
                 if y != record.y:
-                    raise BadInput(f"{where}: {_text(key)} has two labels, {y!r} and {record.y!r}. Keep one.")
+                    raise BadInput(
+                        f"{where}: {text_of(key)} has two labels, {y!r} and {record.y!r}. Keep one."
+                    )
         tops = {PurePosixPath(key).parts[0].lower() for key in listed}
         own_split = all(top in SPLITS for top in tops) and all("/" in key for key in listed)
         for key, record in listed.items():
@@ -188,7 +190,7 @@ class Folder:
             yield record
         for key in sorted(set(samples) - listed.keys() - maps):
             yield Record(
-                _text(key), None, info={"bad": f"has no row in {next(iter(tables))}", "label_file": True}
+                text_of(key), None, info={"bad": f"has no row in {next(iter(tables))}", "label_file": True}
             )
 
     def _columns(
@@ -204,7 +206,7 @@ class Folder:
         rows = [row for rows in tables.values() for row in rows]
         columns = find(rows, next(iter(tables)), asked, suffixes, self.notes)
         self.columns = {column.name: column.kind for column in columns}
-        self.found_in = _text(next(iter(tables)))
+        self.found_in = text_of(next(iter(tables)))
         return columns
 
     def _record(
@@ -221,15 +223,15 @@ class Folder:
             problem = f"is named in {where}, but is not on the disk"
         y = None if missing else y_of(cells, self.columns)
         if problem:
-            return Record(_text(key), None, y, info={"bad": problem, "label_file": True})
+            return Record(text_of(key), None, y, info={"bad": problem, "label_file": True})
         known = {"file_name", "split", "origin", *(column.header for column in columns)}
         return Record(
-            _text(key),
+            text_of(key),
             place.root / key,
             y,
             "synthetic" if row.get("origin") == "synthetic" else "real",
             split_of(row.get("split"), where),
-            {_text(k): _json(value) for k, value in row.items() if k not in known and value is not None},
+            {text_of(k): _json(value) for k, value in row.items() if k not in known and value is not None},
         )
 
     def _cell(self, place: _Place, value: Any, kind: str, where: str) -> Any:
@@ -315,73 +317,9 @@ class _Place:
                 values = [row[header] for row in rows if row.get(header)]
                 for value in values if names_maps(values, suffixes) else ():
                     try:
-                        yield self.key(value, f"{_text(name)}, {header}")
+                        yield self.key(value, f"{text_of(name)}, {header}")
                     except (BadInput, UnsafeFile):
                         pass  # it lies elsewhere; who asks for this column is told
-
-
-class _Walk:
-    """All regular files below a folder; each folder is visited once, whatever the links say."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._real = os.path.realpath(root)
-        self._found: list[str] = []
-        self._system = self._links = self._again = 0
-        self._special: list[str] = []
-
-    def names(self, notes: list[str]) -> list[str]:
-        """Their names, posix style, sorted; says in `notes` what was left alone. Raises BadInput."""
-        visited: set[tuple[int, int]] = set()
-        stack = [("", str(self.root))]
-        while stack:
-            prefix, folder = stack.pop()
-            try:
-                status = os.stat(folder)
-                with os.scandir(folder) as entries:
-                    inside = list(entries)
-            except OSError as error:
-                if not prefix:
-                    raise BadInput(f"The folder {folder} could not be opened: {error.strerror}.") from error
-                notes.append(f"The folder {_text(prefix)} could not be opened: {error.strerror}.")
-                continue
-            if (status.st_dev, status.st_ino) in visited:
-                self._again += 1
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            for entry in inside:
-                if self._is_folder(entry, prefix + entry.name):
-                    stack.append((f"{prefix}{entry.name}/", entry.path))
-        self._say(notes)
-        return sorted(self._found)
-
-    def _is_folder(self, entry: os.DirEntry[str], name: str) -> bool:
-        """Sort an entry; True for a folder to go into."""
-        if _SYSTEM.match(entry.name):
-            self._system += 1
-            return False
-        try:  # both follow links; a loop raises, a dangling link is neither
-            is_folder, is_file = entry.is_dir(), entry.is_file()
-            if (is_folder or is_file) and entry.is_symlink():
-                self._links += not Path(os.path.realpath(entry.path)).is_relative_to(self._real)
-        except OSError:
-            is_folder = is_file = False
-        if is_file:
-            self._found.append(name)
-        elif not is_folder:
-            self._special.append(name)
-        return is_folder
-
-    def _say(self, notes: list[str]) -> None:
-        if self._system:
-            notes.append(f"{self._system} hidden or system files were left alone.")
-        if self._special:
-            shown = ", ".join(_text(name) for name in sorted(self._special)[:3])
-            notes.append(f"{len(self._special)} entries are no files (dangling links, pipes, ...): {shown}.")
-        if self._links:
-            notes.append(f"{self._links} links lead out of the folder; they were followed.")
-        if self._again:
-            notes.append(f"{self._again} folders are links to folders that were read already: left alone.")
 
 
 def _safe(column: str, columns: list[str]) -> str:
@@ -395,18 +333,13 @@ def _own_files(root: Path) -> set[str]:
     return {MANIFEST, *listed} if isinstance(listed, dict) else set()
 
 
-def _text(name: str) -> str:
-    """A file name as text that can be written anywhere: bytes that are no UTF-8 become \\udcff."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _json(value: Any) -> Any:
     """A cell of a label file as a JSON value: Parquet also holds dates, decimals and bytes."""
-    return json.loads(json.dumps(_text(value) if isinstance(value, str) else value, default=str))
+    return json.loads(json.dumps(text_of(value) if isinstance(value, str) else value, default=str))
 
 
 def _class(name: str) -> str:
-    return unicodedata.normalize("NFC", _text(name))
+    return unicodedata.normalize("NFC", text_of(name))
 
 
 def _common_wrapper(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
